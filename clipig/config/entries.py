@@ -1,0 +1,144 @@
+"""Ops in YAML: `{blur: {kernel_size: 5}}` where a table says what `blur` is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
+
+from clipig.ops import Op, fault, found, nearest
+
+
+def read_entries(table: Mapping[str, type[Op]], raw: object) -> list[Op]:
+    """The ops of one list entry, in written order: usually one.
+
+    Raises a pydantic `ValidationError` whose locations are `(name, field, ...)`.
+    """
+    if isinstance(raw, Op):
+        return [raw]
+    if isinstance(raw, str):
+        raw = {raw: None}
+    if not isinstance(raw, Mapping) or not raw:
+        raise fault(f"{found(raw)} found, an entry such as `{next(iter(table))}: ...` expected")
+    ops: list[Op] = []
+    problems: list[InitErrorDetails] = []
+    for name, value in raw.items():
+        if name not in table:
+            problems.append(_detail((name,), unknown(table, name), value))
+            continue
+        try:
+            ops.append(table[name].model_validate(value))
+        except ValidationError as e:
+            problems += [moved(d, (name,)) for d in e.errors(include_url=False)]
+    if problems:
+        raise ValidationError.from_exception_data("entry", problems)
+    return ops
+
+
+def unknown(table: Mapping[str, Any], name: object) -> str:
+    """The message for a name that is not in a table."""
+    kinds = ", ".join(table)
+    return f"unknown name {name!r}{nearest(str(name), table)} (known are {kinds})"
+
+
+def _detail(place: tuple[str | int, ...], message: str, value: object) -> InitErrorDetails:
+    error = PydanticCustomError("clipig", "{message}", {"message": message})
+    return InitErrorDetails(type=error, loc=place, input=value)
+
+
+def moved(error: Mapping[str, Any], place: tuple[str | int, ...]) -> InitErrorDetails:
+    """An error of an inner model as one of the outer model."""
+    kind = PydanticCustomError(error["type"], "{message}", {"message": error["msg"]})
+    return InitErrorDetails(type=kind, loc=place + tuple(error["loc"]), input=error["input"])
+
+
+@dataclass(frozen=True)
+class EntryList:
+    """The type of a list of ops: `Annotated[list[Transform], EntryList(TRANSFORMS)]`."""
+
+    table: Mapping[str, type[Op]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.read,
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda ops: [dump_entry(op) for op in ops]
+            ),
+        )
+
+    def read(self, raw: object) -> list[Op]:
+        """All ops of the list; collects the problems of every entry."""
+        if not isinstance(raw, list | tuple):
+            raise fault(f"{found(raw)} found, a list of entries expected")
+        ops: list[Op] = []
+        problems: list[InitErrorDetails] = []
+        for number, entry in enumerate(raw):
+            try:
+                ops += read_entries(self.table, entry)
+            except ValidationError as e:
+                problems += [moved(d, (number,)) for d in e.errors(include_url=False)]
+            except PydanticCustomError as e:
+                problems.append(_detail((number,), e.message(), entry))
+        if problems:
+            raise ValidationError.from_exception_data("list", problems)
+        return ops
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"type": "array", "items": entry_schema(self.table)}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The type of a single op: a name or a mapping of one name to its options."""
+
+    table: Mapping[str, type[Op]]
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.read, serialization=core_schema.plain_serializer_function_ser_schema(dump_entry)
+        )
+
+    def read(self, raw: object) -> Op:
+        """The op."""
+        ops = read_entries(self.table, raw)
+        if len(ops) != 1:
+            raise fault(f"{found(raw)} found, one name expected")
+        return ops[0]
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return {"anyOf": [{"enum": list(self.table)}, entry_schema(self.table)]}
+
+
+def entry_schema(table: Mapping[str, type[Op]]) -> dict[str, Any]:
+    """JSON Schema of one entry: any of the names, each with its own body."""
+    properties = {}
+    for name, cls in table.items():
+        body = cls.model_json_schema()
+        body["description"] = (cls.__doc__ or "").strip()
+        bare: list[dict[str, Any]] = [{}] if cls.sole else []
+        properties[name] = {"description": cls.summary(), "anyOf": [body, *bare]}
+    return {
+        "type": "object", "properties": properties, "additionalProperties": False,
+        "minProperties": 1,
+    }
+
+
+def dump_entry(op: Op) -> dict[str, Any] | str:
+    """An op as it would stand in YAML; fields at their default are left out."""
+    body = {
+        name: value
+        for name, value in op.model_dump().items()
+        if name in op.model_fields_set and value is not None
+    }
+    return {op.name: body} if body else op.name

@@ -1,0 +1,212 @@
+"""The typed experiment: what was asked for, independent of how it was written."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from clipig.canvases import CANVASES, CanvasSpec
+from clipig.canvases.pixels import Pixels
+from clipig.config.entries import Entry, EntryList
+from clipig.constraints import CONSTRAINTS, Constraint
+from clipig.ops import (
+    LIVE, SHAPE, TIME, Color, FrameTime, Node, Numbers, Size, Value, Weight, Windowed, constant,
+    fault, found,
+)
+from clipig.optimizers import OPTIMIZERS, Adam, OptimizerSpec
+from clipig.transforms import RESIZING, TRANSFORMS, Transform
+
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Init(Node):
+    """The picture at the start: normal noise, or an image."""
+
+    mean: Color = constant(0.5, 0.5, 0.5)
+    """mean of the noise; an image becomes `pixel * std + mean`"""
+    std: Color = constant(0.1, 0.1, 0.1)
+    """standard deviation of the noise, factor of an image"""
+    resolution: Size | None = None
+    """width and height of the noise or image before it is resized to the canvas"""
+    image: str | None = None
+    """path or http(s) address; use `mean: 0, std: 1` to keep its colours"""
+    image_tensor: list[Any] | None = None
+    """nested numbers [3][height][width], used as they are"""
+
+
+class Feature(Windowed):
+    """What the views should (or, with a negative weight, should not) be like."""
+
+    text: str | None = None
+    """a prompt"""
+    texts: list[str] | None = None
+    """several captions of one picture; their embeddings are averaged"""
+    image: str | None = None
+    """path or http(s) address of a picture, used if there is no text"""
+    weight: Weight = constant(1.0)
+    """factor of the loss; negative pushes away"""
+    scale: Weight = constant(1.0)
+    """factor of the similarity that `select` and `sim` see, not of the loss"""
+    loss: Literal["cosine", "l1", "mae", "l2", "mse"] = "cosine"
+    """`cosine`: 1 - cos; `l1`/`mae`: 100 * mean abs; `l2`/`mse`: 100 * mean square"""
+    truncate: bool = False
+    """cut a text that is longer than the model's context instead of refusing it"""
+    target_similarity: Annotated[Value, Numbers(minimum=-100, maximum=100)] | None = None
+    """stop caring once the similarity (x 100) is above this"""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Feature:
+        if not self.text and not self.texts and not self.image:
+            blank = " (the text is empty)" if self.text == "" or self.texts == [] else ""
+            raise fault(f"neither `text` nor `image` found{blank}, one of them expected")
+        return self
+
+
+class Target(Windowed):
+    """Something the picture is looked at for: views, what they should be, and penalties."""
+
+    active: bool = True
+    """false drops the target"""
+    name: str = "target"
+    """shown in tables"""
+    weight: Weight = constant(1.0)
+    """factor of all losses of the target"""
+    batch_size: Annotated[Value, Numbers(integer=True, minimum=1, maximum=4096, static=True)] = (
+        constant(1, integer=True)
+    )
+    """number of views per step"""
+    select: Literal["all", "best", "worst", "mix"] = "all"
+    """which features count for a view: all, the most or least similar one, or their mean"""
+    feature_scale: Literal["equal", "fair"] = "equal"
+    """`fair` scales similarities so that all features start equal"""
+    look_at: Literal["picture", "texture", "silhouette"] = "picture"
+    """what of the canvas the views show; other than `picture` needs `canvas: layers`"""
+    features: list[Feature] = []
+    """texts and images"""
+    transforms: Annotated[list[Transform], EntryList(TRANSFORMS)] = []
+    """what is done to the picture, in this order, before the encoder sees it"""
+    constraints: Annotated[list[Constraint], EntryList(CONSTRAINTS)] = []
+    """penalties on the views"""
+
+
+class PostProc(Windowed):
+    """An edit of the canvas after each optimizer step, without gradient."""
+
+    active: bool = True
+    """false drops the edit"""
+    transforms: Annotated[
+        list[Transform], EntryList({k: c for k, c in TRANSFORMS.items() if k not in RESIZING})
+    ]
+    """written as keys of the entry itself: `- blur: {...}`"""
+
+    RESERVED: ClassVar[tuple[str, ...]] = ("active", "start", "end")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect(cls, raw: object) -> object:
+        """`{blur: {...}, end: 10%}` -> `{transforms: [{blur: {...}}], end: 10%}`."""
+        if not isinstance(raw, dict) or "transforms" in raw:
+            return raw
+        rest = {k: v for k, v in raw.items() if k in cls.RESERVED}
+        ops = [{k: v} for k, v in raw.items() if k not in cls.RESERVED]
+        if not ops:
+            raise fault(f"{found(raw)} found, a transform such as `blur: 3` expected")
+        return {**rest, "transforms": ops}
+
+
+class Model(Node):
+    """One encoder of an ensemble."""
+
+    name: str
+    """`auto`, `embedded`, `ViT-B/32`, a path, `open_clip:ARCH/PRETRAINED` ..."""
+    weight: Annotated[Value, Numbers()] = constant(1.0)
+    """factor of its losses"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bare(cls, raw: object) -> object:
+        return {"name": raw} if isinstance(raw, str) else raw
+
+
+class Experiment(Node):
+    """A whole run, or several that differ in their seeds."""
+
+    epochs: Annotated[
+        Value, Numbers(integer=True, minimum=1, maximum=10**7, static=True, variables=frozenset())
+    ] = constant(300, integer=True)
+    """number of optimizer steps"""
+    start_epoch: Annotated[
+        Value, Numbers(integer=True, minimum=0, static=True, variables=frozenset())
+    ] = constant(0, integer=True)
+    """first epoch"""
+    resolution: Annotated[
+        Value,
+        Numbers((2,), integer=True, minimum=1, maximum=1 << 14, size=True, variables=TIME),
+    ] = constant(224, 224, integer=True)
+    """width and height of the picture; may change over time"""
+    interpolation: Literal["nearest", "linear", "bilinear", "cubic", "bicubic"] = "cubic"
+    """how the picture is resized when the resolution changes"""
+    canvas: Annotated[CanvasSpec, Entry(CANVASES)] = Pixels()
+    """how the picture is stored"""
+    model: list[Model] = [Model(name="auto")]
+    """the encoder, or several with weights"""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps"""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """of the encoder; canvas and optimizer are always fp32"""
+    seed: Seed | None = None
+    """of all random numbers; chosen and reported if absent"""
+    runs: Annotated[int, Field(ge=1, le=100000)] = 1
+    """how many pictures to make from seeds derived from `seed`"""
+    learnrate: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
+    """factor of the optimizer's base learning rate"""
+    learnrate_scale: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
+    """a second factor, meant for schedules"""
+    optimizer: Annotated[OptimizerSpec, Entry(OPTIMIZERS)] = Adam()
+    """a name or a mapping with options: `{adam: {betas: [.9, .99]}}`"""
+    optimizer_state: Literal["carry", "reset"] = "reset"
+    """what happens to the moments when the resolution changes"""
+    gradient: Literal["plain", "normalize", "clip"] = "plain"
+    """`normalize`: each run's gradient to unit RMS; `clip`: RMS at most 1"""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """decay of the running mean of pictures that is saved instead of the last one; 0 is off"""
+    init: Init = Init()
+    """the picture at the start"""
+    targets: list[Target] = []
+    """what the picture is optimised for"""
+    postproc: list[PostProc] = []
+    """edits after each step"""
+    output: str = "./"
+    """file, or folder if it ends in /"""
+    snapshot_interval: int | float = 20.0
+    """epochs (whole number) or seconds (20.0) between snapshots; 0 for none"""
+    verbose: Annotated[int, Field(ge=0, le=3)] = 2
+    """0 silent, 1 progress bar, 2 statistics at the end, 3 during the run"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_model(cls, raw: object) -> object:
+        if isinstance(raw, dict) and "model" in raw and not isinstance(raw["model"], list):
+            return {**raw, "model": [raw["model"]]}
+        return raw
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Experiment:
+        if not self.model:
+            raise fault("an empty list of models found, at least one expected")
+        for number, target in enumerate(self.targets):
+            if target.look_at not in self.canvas.shows:
+                shown = ", ".join(sorted(self.canvas.shows))
+                raise fault(
+                    f"target {number + 1} looks at {target.look_at!r}, "
+                    f"but canvas {self.canvas.name!r} shows only {shown}"
+                )
+        if self.postproc and not self.canvas.editable:
+            raise fault(f"postproc found, but canvas {self.canvas.name!r} cannot be edited")
+        return self
+
+
+__all__ = [
+    "LIVE", "Experiment", "Feature", "FrameTime", "Init", "Model", "PostProc", "Target", "Weight",
+]
