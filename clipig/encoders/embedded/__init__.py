@@ -1,0 +1,17 @@
+"""The small CLIP that clipig trains and ships, and its judge."""
+
+from clipig.encoders.embedded.encoder import (
+    EmbeddedEncoder,
+    embedded_info,
+    embedded_names,
+    encoder_from_bytes,
+    load_embedded,
+)
+
+__all__ = [
+    "EmbeddedEncoder",
+    "embedded_info",
+    "embedded_names",
+    "encoder_from_bytes",
+    "load_embedded",
+]
