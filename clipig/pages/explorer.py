@@ -1,0 +1,55 @@
+"""The grid explorer: one page and one data file, made to be clicked through."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, fields
+from html import escape
+from pathlib import Path
+
+from .model import Cell, Explorer
+from .parts import build_page, script_json, write_page
+
+STYLES = ("base.css", "explorer.css", "explorer_stage.css")
+SCRIPTS = (
+    "base.js",
+    "explorer_grid.js",
+    "explorer_favourites.js",
+    "explorer_state.js",
+    "explorer_wall.js",
+    "explorer_matrix.js",
+    "explorer_stage.js",
+    "explorer_zoom.js",
+    "explorer.js",
+)
+
+
+def write_explorer(folder: Path, data: Explorer) -> Path:
+    """Write `index.html` and `data.js` into `folder`; return the page's path.
+
+    The data file comes first, so that a page is never newer than its data.
+    """
+    write_page(folder, "data.js", render_data(data))
+    slots = {"title": escape(data.title)}
+    page = build_page("explorer.html", STYLES, SCRIPTS, slots)
+    return write_page(folder, "index.html", page)
+
+
+def render_data(data: Explorer) -> str:
+    """The grid as a script, one cell a line so that two runs can be compared."""
+    head = {
+        "format": 1,
+        "id": data.id,
+        "title": data.title,
+        "guide": data.guide,
+        "judge": data.judge,
+        "createdBy": data.created_by,
+        "axes": [{"name": axis.name, "values": axis.values} for axis in data.axes],
+        "recipes": [{"name": recipe.name, "yaml": recipe.yaml} for recipe in data.recipes],
+        "fields": [field.name for field in fields(Cell)],
+    }
+    rows = (script_json(astuple(cell)) for cell in sorted(data.cells, key=lambda c: c.index))
+    lines = ",\n".join(rows)
+    return (
+        '"use strict";\n(window.clipig = window.clipig || {}).data = '
+        f'{script_json(head)[:-1]},"cells":[\n{lines}\n]}};\n'
+    )
