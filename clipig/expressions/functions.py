@@ -76,10 +76,12 @@ def whole(x: float, name: str) -> int:
 
 
 def uniform(draw: Draw, a: float, b: float) -> float:
+    """A number from `a` to `b`."""
     return a + (b - a) * draw()
 
 
 def randrange(draw: Draw, start: float, stop: float | None = None, step: float = 1) -> int:
+    """An item of `range(start, stop, step)`."""
     if stop is None:
         start, stop = 0, start
     first, end, stride = whole(start, "start"), whole(stop, "stop"), whole(step, "step")
@@ -92,23 +94,28 @@ def randrange(draw: Draw, start: float, stop: float | None = None, step: float =
 
 
 def randint(draw: Draw, a: float, b: float) -> int:
+    """A whole number from `a` to `b`, both included."""
     return randrange(draw, whole(a, "a"), whole(b, "b") + 1)
 
 
 def gauss(draw: Draw, mu: float = 0.0, sigma: float = 1.0) -> float:
+    """A normally distributed number (Box-Muller, two draws)."""
     radius = math.sqrt(-2.0 * math.log(1.0 - draw()))
     return mu + sigma * radius * math.cos(math.tau * draw())
 
 
 def lognormvariate(draw: Draw, mu: float = 0.0, sigma: float = 1.0) -> float:
+    """The exponential of a normally distributed number."""
     return math.exp(gauss(draw, mu, sigma))
 
 
 def expovariate(draw: Draw, rate: float) -> float:
+    """An exponentially distributed number with mean 1/`rate`."""
     return -math.log(1.0 - draw()) / rate
 
 
 def triangular(draw: Draw, low: float = 0.0, high: float = 1.0, mode: float | None = None) -> float:
+    """A number from `low` to `high`, most often near `mode` (by default the middle)."""
     u = draw()
     if low == high:
         return low
@@ -119,6 +126,7 @@ def triangular(draw: Draw, low: float = 0.0, high: float = 1.0, mode: float | No
 
 
 def choice(draw: Draw, items: Sequence[Any]) -> Any:
+    """One item of a list."""
     return items[min(len(items) - 1, int(draw() * len(items)))]
 
 

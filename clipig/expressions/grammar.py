@@ -146,7 +146,7 @@ def _nearest(name: str, choices: SequenceOf[str]) -> str:
 class _Builder:
     """Turns Python's syntax tree into ours, one method for each construct allowed."""
 
-    def __init__(self, allowed: frozenset[str], start: int):
+    def __init__(self, allowed: frozenset[str], start: int) -> None:
         self.allowed = allowed
         self.start = start
         self.nodes = 0

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from clipig.errors import ExpressionError
 from clipig.expressions import tree
 from clipig.expressions.functions import FUNCTIONS
 from clipig.expressions.tree import Node
@@ -30,7 +31,8 @@ def compute(
 ) -> Tensor:
     """The value of `node`; a list is stacked in a new last dimension."""
     first: list[Tensor] = []
-    given = [value for name in sorted(names) if isinstance(value := context[name], Tensor)]
+    values = [context.get(name) for name in sorted(names)]
+    given = [value for value in values if isinstance(value, Tensor)]
     if not given and draw is not None and _is_random(node):
         first = given = [draw()]
     dtypes = [value.dtype for value in given if value.dtype.is_floating_point]
@@ -41,11 +43,12 @@ def compute(
         assert draw is not None  # a random expression is not computed without it
         return (first.pop() if first else draw()).to(dtype)
 
-    value = _Evaluator(context, next_draw, dtype, device).value(node)
-    if isinstance(value, Tensor):
-        return value
-    items = [item for item in value if isinstance(item, Tensor)]  # lists of lists do not parse
-    return torch.stack(torch.broadcast_tensors(*items), dim=-1)
+    result = _Evaluator(context, next_draw, dtype, device).value(node)
+    if isinstance(result, Tensor):
+        return result
+    items = [item for item in result if isinstance(item, Tensor)]  # lists of lists do not parse
+    shape = torch.broadcast_shapes(*(item.shape for item in items))  # type: ignore[no-untyped-call]
+    return torch.stack([item.expand(shape) for item in items], dim=-1)
 
 
 def _is_random(node: Node) -> bool:
@@ -61,7 +64,7 @@ class _Evaluator:
         draw: DrawTensor,
         dtype: torch.dtype,
         device: torch.device,
-    ):
+    ) -> None:
         self.context = context
         self.draw = draw
         self.dtype = dtype
@@ -69,6 +72,8 @@ class _Evaluator:
 
     def constant(self, value: float) -> Tensor:
         """`value` where the other tensors are; a fill, which needs no copy from the host."""
+        if abs(value) > torch.finfo(self.dtype).max:
+            value = math.copysign(math.inf, value)
         return torch.full((), float(value), dtype=self.dtype, device=self.device)
 
     def truth(self, value: Tensor) -> Tensor:
@@ -121,30 +126,40 @@ class _Evaluator:
                 return self.call(node)
 
     def variable(self, node: tree.Variable) -> Value:
+        if node.name not in self.context:
+            raise ExpressionError(f"the variable {node.name!r} has no value here", node.offset)
         value = self.context[node.name]
-        if node.kind.item is None:
-            if isinstance(value, Tensor):
-                return value.to(self.dtype)
-            assert not isinstance(value, list | tuple), f"{node.name} must be a number"
-            return self.constant(value)
+        is_number = node.kind.item is None
         if isinstance(value, Tensor):
-            return [part.to(self.dtype) for part in value.unbind(-1)]
-        assert isinstance(value, list | tuple), f"{node.name} must be a list"
-        return [self.constant(part) for part in value]
+            value = value.to(self.dtype)
+            return value if is_number else list(value.unbind(-1))
+        if is_number and isinstance(value, int | float):
+            return self.constant(value)
+        if not is_number and isinstance(value, list | tuple):
+            return [self.constant(part) for part in value]
+        raise ExpressionError(f"the variable {node.name!r} cannot be {value!r}", node.offset)
 
     def comparison(self, node: tree.Comparison) -> Tensor:
         left = self.number(node.operands[0])
-        results = []
+        result: Tensor | None = None
         for sign, operand in zip(node.operators, node.operands[1:], strict=True):
             if sign in COMPARISONS:
                 right = self.number(operand)
-                results.append(COMPARISONS[sign](left, right))
+                holds = COMPARISONS[sign](left, right)
                 left = right
             else:
-                same = [left == item for item in self.items(operand)]
-                found = reduce(torch.logical_or, same)
-                results.append(found if sign == "in" else ~found)
-        return reduce(torch.logical_and, results)
+                holds = self.is_in(left, operand)
+                holds = holds if sign == "in" else torch.logical_not(holds)
+            result = holds if result is None else torch.logical_and(result, holds)
+        assert result is not None
+        return result
+
+    def is_in(self, number: Tensor, node: Node) -> Tensor:
+        items = [item for item in self.items(node) if isinstance(item, Tensor)]
+        found = torch.eq(number, items[0])
+        for item in items[1:]:
+            found = torch.logical_or(found, torch.eq(number, item))
+        return found
 
     def item(self, values: list[Value], index: Tensor) -> Value:
         """`values[index]`; nan where there is no such item."""
@@ -159,8 +174,8 @@ class _Evaluator:
             (self.number(k), self.value(v)) for k, v in zip(node.keys, node.values, strict=True)
         ]
         key = self.number(node.key)
-        none = node.default is None
-        result = self.nowhere(entries[0][1]) if none else self.value(node.default)
+        default = node.default
+        result = self.nowhere(entries[0][1]) if default is None else self.value(default)
         for k, v in entries:  # of equal keys the last one holds, as in Python
             result = select(key == k, v, result)
         return result
