@@ -26,7 +26,7 @@ from selenium.webdriver.chrome.service import Service
 from clipig.pages.explorer import write_explorer
 from clipig.pages.model import Axis, Cell, Explorer, Recipe
 
-ANIMALS = "cat elephant hedgehog kangaroo peacock penguin pig snail tapir".split()
+ANIMALS = ("cat", "elephant", "hedgehog", "kangaroo", "peacock", "penguin", "pig", "snail", "tapir")
 THINGS = """accordion;apple;avocado;baguette;banana;basil;beetroot;broom;burger;burrito;cabbage;cake
 calamari;carpet;carrot;chili;coconut;coldness;comfort;coral reef;corkscrew;croissant;cuckoo clock
 cucumber;cursive letters;cymbals;eggplant;eraser;faucet;fossil;fried chicken;fries;garlic
@@ -132,7 +132,7 @@ def draw_demo(folder: Path) -> Explorer:
                     (a, t, m), "done", f"pictures/{name}.png", f"thumbs/{name}.jpg", prompt,
                     number, round(float(score), 2), round(float(held_out), 2), None, command,
                 ))  # fmt: skip
-    axes = (Axis("animal", tuple(ANIMALS)), Axis("thing", tuple(things)), Axis("method", METHODS))
+    axes = (Axis("animal", ANIMALS), Axis("thing", tuple(things)), Axis("method", METHODS))
     recipes = tuple(Recipe(name, RECIPE) for name in METHODS)
     return Explorer(
         id="animal-transfer", title="Animals made of things", axes=axes, cells=tuple(cells),

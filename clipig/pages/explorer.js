@@ -118,7 +118,7 @@
     const keys = [
       ["← →", `choose the ${name(0)}`], ["↑ ↓", name(1) && `choose the ${name(1)}`],
       ["Home End", `first, last ${name(0)}`], ["PgUp PgDn", name(1) && `ten ${name(1)} values on`],
-      [`1 … ${Math.min(9, grid.methods.length)}`, name(2) && `choose the ${name(2)}`],
+      [grid.methods.length > 2 ? `1 … ${Math.min(9, grid.methods.length)}` : "1 2", name(2) && `choose the ${name(2)}`],
       ["B", name(2) && "side by side"], ["M", "matrix or pictures"], ["/", "search"],
       ["Enter", "full picture"], ["+ − 0", "zoom the full picture"], ["N", "hard pixels in the full picture"],
       ["F", "favourite"], ["Shift F", "favourites only"], ["R", "surprise me"],
@@ -139,7 +139,7 @@
 
   function onKey(page, event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    const { target } = event;
+    const target = event.target instanceof Element ? event.target : document.body;
     if (target === by("search")) return searchKey(page, event);
     if (target.closest("select, textarea")) return;
     if (by("help").open) return;

@@ -190,6 +190,7 @@
   function followHash(grid, state) {
     let timer = 0;
     Object.assign(state, readHash(grid, state, window.location.hash));
+    keepInSight(grid, state);
     state.layout = computeLayout(grid, state);
     state.link = () => window.location.href.replace(/#.*$/, "") + hashOf(grid, state);
     state.onChange(() => {

@@ -158,6 +158,7 @@
 
   function caption({ grid, state }, cell) {
     const values = grid.values(cell);
+    if (grid.methodAxis >= 0) values[2] = String(cell.index[2] + 1);
     const text = state.layout.mode === "column" ? values[1] : values.join(" · ");
     return el("span", { class: "under" }, text);
   }
@@ -196,7 +197,7 @@
     cell.setAttribute("aria-selected", "true");
     cell.tabIndex = 0;
     if (changed.has("at") || changed.has("all") || changed.has("view") || changed.has("query")) {
-      cell.scrollIntoView({ block: "nearest", inline: "nearest" });
+      cell.scrollIntoView({ block: changed.has("at") ? "nearest" : "center", inline: "nearest" });
     }
     if (focused && changed.has("at")) cell.focus({ preventScroll: true });
   }

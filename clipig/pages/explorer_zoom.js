@@ -9,7 +9,7 @@
   clipig.buildZoom = function (grid, state) {
     const dialog = document.getElementById("zoom");
     const image = el("img", { alt: "", draggable: "false" });
-    const pane = el("div", { class: "pane" }, image);
+    const pane = el("div", { class: "pane", tabindex: "-1", autofocus: true }, image);
     const title = el("p", { class: "title" });
     const percent = el("output", { class: "dim" });
     const zoom = { grid, state, dialog, image, pane, title, percent, scale: 1, x: 0, y: 0, pointers: new Map() };

@@ -17,14 +17,18 @@ Status = Literal["done", "failed", "missing"]
 STATUSES: tuple[Status, ...] = ("done", "failed", "missing")
 
 
-def check_relative(path: str) -> None:
-    """Refuse a file name that leads out of the folder of the page."""
+def check_relative(path: str, climb: bool = False) -> None:
+    """Refuse a file name that leads out of the folder of the page.
+
+    With `climb` it may start with `..`; it still may be no URL and not absolute.
+    """
     if not path:
         return
     parts = PurePosixPath(path).parts
     windows = PureWindowsPath(path)
     # A first part with a colon would be read as a scheme or a drive.
-    if path.startswith(("/", "\\")) or windows.drive or ":" in parts[0] or ".." in parts:
+    outside = ".." in parts and not climb
+    if outside or path.startswith(("/", "\\")) or windows.drive or ":" in parts[0]:
         raise ValueError(f"{path!r} is not a path relative to the page")
 
 
@@ -198,7 +202,10 @@ class RankingPage:
 
 @dataclass(frozen=True)
 class Picture:
-    """One picture of a contact sheet. `scores` matches the sheet's columns."""
+    """One picture of a contact sheet. `scores` matches the sheet's columns.
+
+    Pictures stay where they are, so `picture` may lead out of the folder.
+    """
 
     name: str
     picture: str
@@ -207,8 +214,8 @@ class Picture:
     note: str = ""
 
     def __post_init__(self) -> None:
-        check_relative(self.picture)
-        check_relative(self.thumb)
+        check_relative(self.picture, climb=True)
+        check_relative(self.thumb, climb=True)
         check_numbers(self.scores)
 
 

@@ -87,3 +87,25 @@ def write_page(folder: Path, name: str, text: str) -> Path:
         Path(temporary).unlink(missing_ok=True)
         raise
     return path
+
+
+def show(score: float | None) -> str:
+    """A score as the article prints it."""
+    return "–" if score is None else f"{score:.2f}"
+
+
+def render_facts(facts: Sequence[tuple[str, str]]) -> str:
+    """Pairs of names and values, as a list under a heading."""
+    items = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts
+    )
+    return f'<dl class="facts">{items}</dl>' if items else ""
+
+
+def render_code(what: str, text: str) -> str:
+    """A command or a config with a button that copies it."""
+    return (
+        f'<div class="code"><pre tabindex="0" aria-label="{escape(what)}">{escape(text)}</pre>'
+        f'<button type="button" data-copy="{escape(text)}" data-what="{escape(what)}" '
+        f'aria-label="Copy {escape(what.lower())}">Copy</button></div>'
+    )
