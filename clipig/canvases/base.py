@@ -37,10 +37,12 @@ class Canvas(ABC):
     """The parameters of R runs, leaf tensors `[R, ...]`, float32.
 
     Subclasses hold their tensors in `self.parameters`; the engine replaces
-    nothing in that dict but through `resize` and `load`.
+    nothing in that dict but through `resize` and `load`. `self.buffers` are
+    tensors `[R, ...]` that are kept in checkpoints but not optimised.
     """
 
     parameters: dict[str, Tensor]
+    buffers: dict[str, Tensor]
     rates: Mapping[str, float] = {}
     """factor of the learning rate by parameter name, 1 where not named"""
 
@@ -72,13 +74,23 @@ class Canvas(ABC):
             return self.picture(1.0).rgb
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of the parameters, for a checkpoint."""
-        return {name: p.detach().clone() for name, p in self.parameters.items()}
+        """Copies of parameters and buffers, for a checkpoint."""
+        everything = {**self.parameters, **self.buffers}
+        return {name: p.detach().clone() for name, p in everything.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Take parameters from `state()`; their shapes may be those of another size."""
+        self.parameters = {}
         for name, tensor in state.items():
-            self.parameters[name] = tensor.detach().clone().requires_grad_(True)
+            copy = tensor.detach().clone()
+            if name in self.buffers:
+                self.buffers[name] = copy
+            else:
+                self.parameters[name] = copy.requires_grad_(True)
+
+    def set(self, name: str, value: Tensor) -> None:
+        """Put `value` in place of a parameter, as a new leaf tensor."""
+        self.parameters[name] = value.detach().clone().requires_grad_(True)
 
 
 class CanvasSpec(Op):
@@ -90,10 +102,13 @@ class CanvasSpec(Op):
     """what targets may look at"""
 
     @abstractmethod
-    def build(self, start: Tensor, size: Shape, draw: Draw, init: str) -> Canvas:
+    def build(
+        self, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool = False
+    ) -> Canvas:
         """The canvas of R runs.
 
         `start`: `[R, 3, H, W]` at `size`, the noise or picture of the config's
         `init`, not clamped. `init` is "noise" or "picture": whether the start
         must be shown faithfully or only gives colour and strength of a start.
+        `wrap`: opposite edges touch, so whatever smooths goes around.
         """

@@ -1,0 +1,93 @@
+"""Pictures of several sizes, enlarged and summed; resizing by matrix products.
+
+A separable resize is `A x Bᵀ` with two small matrices. So written it has a
+deterministic gradient on every device, it can go around the edge (`wrap`), and
+a sum of levels becomes one product: with `L_i = A_i x_i`,
+`sum_i L_i B_iᵀ = [L_1 L_2 ...] [B_1 B_2 ...]ᵀ`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipig.transforms.sampling import Shape
+
+
+@lru_cache(maxsize=1024)
+def resize_matrix(
+    before: int, after: int, mode: str, wrap: bool, device: torch.device
+) -> Tensor:
+    """What resizes a row of `before` numbers to `after`: `[after, before]`.
+
+    The matrix of `transforms.sampling.resize` (antialiased where it shrinks);
+    with `wrap` the row goes on around its ends.
+    """
+    copies = 3 if wrap else 1
+    unit = torch.eye(before * copies)[None, None]
+    size = (after * copies, before * copies)
+    if mode == "nearest":
+        matrix = F.interpolate(unit, size=size, mode="nearest-exact")[0, 0]
+    else:
+        matrix = F.interpolate(unit, size=size, mode=mode, align_corners=False, antialias=True)
+        matrix = matrix[0, 0]
+    if wrap:
+        matrix = matrix[after : 2 * after].unflatten(1, (copies, before)).sum(1)
+    return matrix.contiguous().to(device)
+
+
+def resized(x: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = False) -> Tensor:
+    """Resize `[..., H, W]`; equal to `sampling.resize` unless it wraps."""
+    height, width = x.shape[-2:]
+    if height != size[0]:
+        x = resize_matrix(height, size[0], mode, wrap, x.device) @ x
+    if width != size[1]:
+        x = x @ resize_matrix(width, size[1], mode, wrap, x.device).T
+    return x
+
+
+def level_sizes(size: Shape, ratio: float, least: int = 1, most: int | None = None) -> list[int]:
+    """Longer sides of the levels of a picture: `least`, times `ratio` ..., and its own."""
+    longer = max(size) if most is None else min(max(size), most)
+    if least >= longer:
+        return [longer]
+    steps = math.ceil(math.log(longer / least) / math.log(ratio))
+    sides = {round(least * ratio**i) for i in range(steps)}
+    return sorted(s for s in sides if s < longer) + [longer]
+
+
+def level_shape(side: int, size: Shape) -> Shape:
+    """Height and width of the level whose longer side is `side`."""
+    longer = max(size)
+    height, width = (max(1, round(side * n / longer)) for n in size)
+    return height, width
+
+
+def level_sum(
+    levels: Sequence[Tensor], size: Shape, mode: str = "bilinear", wrap: bool = False
+) -> Tensor:
+    """Enlarge all `[R, C, h_i, w_i]` to `size` and add them: `[R, C, H, W]`.
+
+    A level of the very size is added as it is, which saves the largest product.
+    """
+    full = [x for x in levels if tuple(x.shape[-2:]) == tuple(size)]
+    rest = [x for x in levels if tuple(x.shape[-2:]) != tuple(size)]
+    total: Tensor | None = None
+    if rest:
+        rows = [resized(x, (size[0], x.shape[-1]), mode, wrap) for x in rest]
+        columns = [
+            resize_matrix(x.shape[-1], size[1], mode, wrap, x.device)
+            if x.shape[-1] != size[1] else torch.eye(size[1], device=x.device)
+            for x in rest
+        ]
+        total = torch.cat(rows, -1) @ torch.cat(columns, -1).T
+    for x in full:
+        total = x if total is None else total + x
+    if total is None:
+        raise ValueError("no levels to add")
+    return total
