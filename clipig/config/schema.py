@@ -82,6 +82,8 @@ class Target(Windowed):
     """`fair` scales similarities so that all features start equal"""
     look_at: Literal["picture", "texture", "silhouette"] = "picture"
     """what of the canvas the views show; other than `picture` needs `canvas: layers`"""
+    clamp: bool = True
+    """limit the views to 0..1 after the transforms, as the original does"""
     features: list[Feature] = []
     """texts and images"""
     transforms: Annotated[list[Transform], EntryList(TRANSFORMS)] = []

@@ -1,0 +1,35 @@
+# The two commands of the README. Everything happens in .venv, which is made once
+# and made again when pyproject.toml changes.
+PYTHON ?= python3
+VENV ?= .venv
+CONFIG ?= configs/penguin_piano.yaml
+
+.PHONY: run test lint docs clean
+
+run: $(VENV)/.installed
+	$(VENV)/bin/clipig run $(CONFIG)
+
+test: $(VENV)/.tested
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/python -m pytest -q
+
+lint: $(VENV)/.tested
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m mypy
+
+docs: $(VENV)/.tested
+	$(VENV)/bin/python -m clipig.reference docs/reference
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,272 @@
+"""The loop: pictures of R runs, nudged until an image-text model likes them.
+
+Reads no file, prints nothing, and waits for the device only where a sink asks
+for a value. One step is `Program.forward`, its backward and an optimizer step;
+everything that could be decided before has been decided by the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clipig.canvases import Canvas, Picture
+from clipig.encoders.protocol import Encoder
+from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
+from clipig.features import Prompts, fair_scales, similarities
+from clipig.optimizers import scale_step
+from clipig.plan import MODES, Phase, Plan
+from clipig.program import Program
+from clipig.rng import Draw, stream_id
+from clipig.transforms.sampling import Shape, resize
+
+WATCH = 20
+"""Steps between two looks at which runs diverged; each look waits for the device."""
+
+
+def optimize(
+    plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
+    start: Tensor | None = None, state: State | None = None,
+) -> Iterator[Event]:
+    """Run a plan; one `Step` event per optimizer step, `Finished` at the end.
+
+    `encoders` are those of `plan.encoders`, all on one device, which is where
+    everything happens. `prompts` come from `encode_prompts`. `start` is the
+    init picture `[R|1, 3, H, W]` for configs that have one, at any size.
+    `state` (from an event of an equal plan) goes on where it was taken.
+    """
+    studio = Studio(plan, encoders, prompts, start, state)
+    first = studio.done
+    for phase in plan.phases:
+        if phase.last <= first:
+            continue
+        studio.begin(phase)
+        yield PhaseBegun(studio.done, phase.size)
+        for step in range(max(first, phase.first), phase.last):
+            yield studio.advance(step)
+            if (step + 1) % WATCH == 0 or step + 1 == plan.steps:
+                fallen = studio.newly_diverged()
+                if fallen:
+                    yield Diverged(plan.start + step, fallen)
+    yield Finished(
+        plan.epochs, studio.shown(), studio.similarity, studio.alive, studio.state
+    )
+
+
+@dataclass
+class Rule:
+    """The optimizer of a canvas: torch's, made to take steps of rate one."""
+
+    torch: torch.optim.Optimizer
+    names: dict[Tensor, str]
+
+    @classmethod
+    def build(cls, plan: Plan, canvas: Canvas) -> Rule:
+        groups: list[dict[str, object]] = [
+            {"params": [p], "lr": canvas.rates.get(name, 1.0)}
+            for name, p in canvas.parameters.items()
+        ]
+        names = {p: name for name, p in canvas.parameters.items()}
+        return cls(plan.experiment.optimizer.build(groups), names)
+
+    def state(self) -> dict[str, dict[str, Tensor]]:
+        """Copies of the moments by parameter name."""
+        return {
+            self.names[p]: {
+                k: torch.as_tensor(v).detach().clone() for k, v in self.torch.state[p].items()
+                if v is not None
+            }
+            for p in self.names if p in self.torch.state
+        }
+
+    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take moments whose shapes fit the parameters."""
+        for p, name in self.names.items():
+            if name in state:
+                self.torch.state[p] = {k: v.clone() for k, v in state[name].items()}
+
+
+class Studio:
+    """What changes while a plan runs: canvas, optimizer, who is alive."""
+
+    def __init__(
+        self, plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
+        start: Tensor | None, state: State | None,
+    ):
+        self.plan, self.encoders, self.prompts = plan, encoders, prompts
+        device = encoders[0].device
+        self.draw = Draw(plan.seeds, device)
+        self.rates = plan.rates.to(device)
+        self.alive = torch.ones(plan.runs, dtype=torch.bool, device=device)
+        self.known_alive = self.alive
+        self.similarity = torch.zeros(plan.runs, device=device)
+        self.average: Tensor | None = None
+        self.done = 0
+        size = state.size if state else plan.phases[0].size
+        self.size: Shape = size
+        experiment = plan.experiment
+        picture = self._start(start, size)
+        self.canvas = experiment.canvas.build(
+            picture, size, self.draw, "noise" if start is None else "picture"
+        )
+        if state is not None:
+            self.canvas.load({k: v.to(device) for k, v in state.canvas.items()})
+        self.rule = Rule.build(plan, self.canvas)
+        self.fair = self._fair() if state is None else dict(state.fair)
+        if state is not None:
+            self.rule.load({n: {k: v.to(device) if v.ndim else v for k, v in s.items()}
+                            for n, s in state.optimizer.items()})
+            self.alive = self.known_alive = state.alive.to(device)
+            self.average = None if state.average is None else state.average.to(device)
+            self.fair = {k: v.to(device) for k, v in state.fair.items()}
+            self.done = state.step
+        self.program: Program
+
+    def _start(self, start: Tensor | None, size: Shape) -> Tensor:
+        """The picture at the start, `[R, 3, H, W]`: noise or image, `* std + mean`."""
+        p = self.plan.init.to(self.draw.device).at(0)
+        mean, std = (v.transpose(1, 2)[..., None] for v in (p.mean, p.std))
+        if start is not None:
+            pixels = start.to(self.draw.device).expand(self.plan.runs, -1, -1, -1)
+            exact = self.plan.experiment.init.image is None
+            pixels = pixels if exact else pixels * std + mean
+            pixels = resize(pixels, size, "bicubic")
+            return pixels if exact else pixels.clamp(0, 1)
+        noise = self.draw.normal(stream_id("init"), 0, (3, *(p.resolution or size)))
+        return resize(noise * std + mean, size, "bicubic").clamp(0, 1)
+
+    def _fair(self) -> dict[str, Tensor]:
+        """Factors of `feature_scale` by "target/encoder", `[R, F]`."""
+        factors = {}
+        targets = self.plan.experiment.targets
+        for number, encoder in enumerate(self.encoders):
+            wanted = [i for i in self.prompts if targets[i].feature_scale == "fair"]
+            rows = None
+            if wanted:
+                side = encoder.info.size
+                with torch.no_grad():
+                    whole = resize(self.canvas.picture(0.0).rgb.clamp(0, 1), (side, side))
+                    rows = encoder.encode_image(whole)[:, None]
+            for index, prompts in self.prompts.items():
+                embeddings = prompts[number]
+                factor = embeddings.new_ones(embeddings.shape[:2])
+                if rows is not None and index in wanted:
+                    factor = fair_scales(similarities(rows, embeddings)[:, 0])
+                factors[f"{index}/{number}"] = factor
+        return factors
+
+    def begin(self, phase: Phase) -> None:
+        """Bring the canvas to the phase's size and prepare its program."""
+        if phase.size != self.size:
+            self._resize(phase.size)
+        self.program = Program(
+            self.plan, phase, self.encoders, self.prompts, self.fair, self.draw
+        )
+
+    def _resize(self, size: Shape) -> None:
+        experiment = self.plan.experiment
+        moments = self.rule.state()
+        shapes = {name: p.shape for name, p in self.canvas.parameters.items()}
+        self.canvas.resize(size, MODES[experiment.interpolation])
+        self.rule = Rule.build(self.plan, self.canvas)
+        if experiment.optimizer_state == "carry":
+            self.rule.load({
+                name: {
+                    k: self.canvas.resize_state(name, v) if v.shape == shapes[name] else v
+                    for k, v in state.items()
+                }
+                for name, state in moments.items()
+            })
+        if self.average is not None:
+            self.average = resize(self.average, size)
+        self.size = size
+
+    def advance(self, step: int) -> Step:
+        """One optimizer step."""
+        plan, canvas = self.plan, self.canvas
+        self.rule.torch.zero_grad(set_to_none=True)
+        loss, self.similarity, reports = self.program.forward(canvas, step)
+        loss.sum().backward()  # the rows share nothing, so their gradients stay apart
+        before = {name: p.detach().clone() for name, p in canvas.parameters.items()}
+        good = self._gradients(torch.isfinite(loss.detach()))
+        with torch.no_grad():
+            self.rule.torch.step()
+            self._limit(before, good, self.rates.at(step)[:, 0, 0].expand(plan.runs))
+        self.program.edit(canvas, step)
+        self._remember(step)
+        self.done = step + 1
+        return Step(
+            self.done, plan.start + step, plan.epochs, plan.time[step], self.size,
+            plan.experiment.optimizer.base if not len(plan.rates.data) else
+            float(plan.rates.data[min(step, len(plan.rates.data) - 1), 0, 0]),
+            loss.detach(), self.similarity, self.alive, tuple(reports), self.shown, self.state,
+        )
+
+    def _gradients(self, good: Tensor) -> Tensor:
+        """Normalise or clip the gradients of each run; `[R]` bool, which runs are finite."""
+        kind = self.plan.experiment.gradient
+        for p in self.canvas.parameters.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+            size = p.grad.flatten(1).square().mean(1).sqrt()
+            good = good & torch.isfinite(size)
+            if kind != "plain":
+                factor = 1 / size.clamp(min=1e-12)
+                factor = factor.clamp(max=1.0) if kind == "clip" else factor
+                p.grad *= _per_run(factor, p)
+        for p in self.canvas.parameters.values():
+            assert p.grad is not None
+            p.grad = torch.where(_per_run(good, p), p.grad, 0.0)
+        return good
+
+    def _limit(self, before: Mapping[str, Tensor], good: Tensor, rate: Tensor) -> None:
+        """Scale the step by each run's rate; runs that are no longer finite stay as they were."""
+        for name, p in self.canvas.parameters.items():
+            scale_step(p, before[name], rate)
+            good = good & torch.isfinite(p.flatten(1).sum(1))
+        self.alive = self.alive & good
+        for name, p in self.canvas.parameters.items():
+            p.copy_(torch.where(_per_run(self.alive, p), p, before[name]))
+
+    def _remember(self, step: int) -> None:
+        """Update the running mean of pictures (an exponential one, bias-corrected)."""
+        decay = self.plan.experiment.ema
+        if not decay:
+            return
+        with torch.no_grad():
+            rgb = self.canvas.picture(self.plan.time[step]).rgb
+        if self.average is None:
+            self.average = torch.zeros_like(rgb)
+        self.average = torch.lerp(rgb, self.average, decay)
+
+    def shown(self) -> Picture:
+        """What is saved: the canvas now, or the running mean."""
+        t = self.plan.time[max(self.done - 1, 0)]
+        with torch.no_grad():
+            picture = self.canvas.picture(t)
+        if self.average is None:
+            return picture
+        correction = 1 - self.plan.experiment.ema ** self.done
+        return Picture(self.average / correction, picture.layers)
+
+    def newly_diverged(self) -> tuple[int, ...]:
+        """Runs that fell since the last call. Waits for the device."""
+        fallen = (self.known_alive & ~self.alive).nonzero()[:, 0].tolist()
+        self.known_alive = self.alive
+        return tuple(fallen)
+
+    def state(self) -> State:
+        """A copy of everything, for a checkpoint."""
+        average = None if self.average is None else self.average.clone()
+        return State(
+            self.done, self.size, self.canvas.state(), self.rule.state(), average,
+            self.alive.clone(), dict(self.fair),
+        )
+
+
+def _per_run(values: Tensor, like: Tensor) -> Tensor:
+    """`[R]` in a shape that multiplies `[R, ...]`."""
+    return values.view(-1, *(1,) * (like.ndim - 1))

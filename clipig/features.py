@@ -1,0 +1,186 @@
+"""Prompts and losses: how like its features a view is.
+
+`R` runs, `N` views, `F` features of a target, `D` embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipig.config.schema import Feature, Target
+from clipig.encoders.protocol import Encoder
+from clipig.plan import Plan, TargetPlan
+
+LoadImage = Callable[[str, int], Tensor]
+"""A picture by its path or address, cropped to a square of the given side: `[3, s, s]`."""
+
+_BATCH = 256
+
+
+class PromptCache:
+    """Embeddings by encoder and prompt, each worked out once.
+
+    A grid of 810 prompts encodes its texts in a few batches, and a second run
+    of the same process encodes nothing.
+    """
+
+    def __init__(self, load_image: LoadImage | None = None):
+        self._load = load_image
+        self._known: dict[tuple[str, str, str], Tensor] = {}
+
+    def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
+        """`[F, D]`, unit rows. Raises `EncoderError` or `ImageError`."""
+        for cut in (False, True):
+            texts = {t for f in features if f.truncate is cut for t in _texts(f)}
+            self._texts(encoder, sorted(texts), cut)
+        rows = []
+        for f in features:
+            if texts := _texts(f):
+                found = torch.stack([self._known[_key(encoder, "text", t)] for t in texts])
+                rows.append(F.normalize(found.mean(0), dim=0))
+            else:
+                rows.append(self._image(encoder, f.image or ""))
+        return torch.stack(rows)
+
+    def _texts(self, encoder: Encoder, texts: Sequence[str], truncate: bool) -> None:
+        new = [t for t in texts if _key(encoder, "text", t) not in self._known]
+        for i in range(0, len(new), _BATCH):
+            part = new[i : i + _BATCH]
+            # only what was asked for is cut: the protocol's call has no option
+            kind = {"truncate": True} if truncate else {}
+            rows = encoder.encode_text(part, **kind)
+            self._known.update(
+                (_key(encoder, "text", t), row) for t, row in zip(part, rows, strict=True)
+            )
+
+    def _image(self, encoder: Encoder, name: str) -> Tensor:
+        key = _key(encoder, "image", name)
+        if key not in self._known:
+            if self._load is None:
+                raise ValueError("image features need a loader")
+            picture = self._load(name, encoder.info.size).to(encoder.device)
+            with torch.no_grad():
+                self._known[key] = encoder.encode_image(picture[None])[0]
+        return self._known[key]
+
+
+def _texts(feature: Feature) -> list[str]:
+    return [feature.text] if feature.text else list(feature.texts or [])
+
+
+def _key(encoder: Encoder, kind: str, what: str) -> tuple[str, str, str]:
+    return (encoder.info.name, kind, what)
+
+
+Prompts = Mapping[int, Sequence[Tensor]]
+"""By target: for each encoder the embeddings of its features, `[R, F, D]`."""
+
+
+def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
+    """Embed all features of all runs of a plan. Raises `EncoderError` or `ImageError`."""
+    prompts: dict[int, list[Tensor]] = {}
+    for index, target in enumerate(plan.experiment.targets):
+        if not target.active or not target.features:
+            continue
+        flat = [f for e in plan.experiments for f in e.targets[index].features]
+        prompts[index] = [
+            cache.embed(encoder, flat).unflatten(0, (plan.runs, len(target.features)))
+            for encoder in encoders
+        ]
+    return prompts
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the views of a target got from one encoder.
+
+    loss        `[R]`, summed over views, the target's weight not yet included
+    similarity  `[R, N, F]`, 100 * cosine, scaled by `scale` and `feature_scale`
+    used        `[R, N, F]` 0 or 1, which features the selection took
+    each        `[R, N, F]`, loss of each feature without its weight
+    """
+
+    loss: Tensor
+    similarity: Tensor
+    used: Tensor
+    each: Tensor
+
+
+def similarities(views: Tensor, features: Tensor) -> Tensor:
+    """Cosines of unit rows: `[R, N, D]` and `[R, F, D]` give `[R, N, F]`."""
+    return torch.bmm(views, features.transpose(1, 2))
+
+
+def distances(views: Tensor, features: Tensor, cosine: Tensor, kinds: Sequence[str]) -> Tensor:
+    """The loss of each view and feature, `[R, N, F]`, by the feature's kind of loss."""
+    columns = []
+    for i, kind in enumerate(kinds):
+        if kind == "cosine":
+            columns.append(1 - cosine[..., i])
+            continue
+        difference = views - features[:, None, i]
+        size = difference.abs() if kind in ("l1", "mae") else difference.square()
+        columns.append(100 * size.mean(-1))
+    return torch.stack(columns, -1)
+
+
+def score(
+    plan: TargetPlan, views: Tensor, features: Tensor, fair: Tensor, step: int | Tensor
+) -> Scores:
+    """Rate embedded views `[R, N, D]` by the active features `[R, F, D]` of a target.
+
+    `fair` `[R, F]` is what `feature_scale` makes of the similarities.
+    """
+    cosine = similarities(views, features)
+    own = 100 * cosine.detach() * fair[:, None]
+    params = [
+        b.at(step, own[..., i]) if b.live else b.at(step)
+        for i, b in enumerate(plan.feature_bounds)
+    ]
+    runs_views = cosine.shape[:2]
+    weight = torch.stack([p.weight[..., 0].expand(runs_views) for p in params], -1)
+    scale = torch.stack([p.scale[..., 0].expand(runs_views) for p in params], -1)
+    similarity = own * scale
+    nodes: list[Feature] = [plan.target.features[i] for i in plan.features]
+    kinds = [n.loss for n in nodes]
+    each = distances(views, features, cosine, kinds)
+    caps = [p.target_similarity for p in params]
+    if any(c is not None for c in caps):
+        limits = [own.new_full((1, 1), 200.0) if c is None else c[..., 0] for c in caps]
+        limit = torch.stack([c.expand(runs_views) for c in limits], -1)
+        each = torch.where(100 * cosine.detach() < limit, each, each.detach())
+    if plan.target.select == "mix":
+        mixed = (weight[..., None] * features[:, None]).sum(2)
+        mixed = mixed / weight.abs().sum(-1, keepdim=True).clamp(min=1e-12)
+        kind = kinds[0]
+        if kind == "cosine":
+            per_view = 1 - F.cosine_similarity(views, mixed, dim=-1)
+        else:
+            size = (views - mixed).abs() if kind in ("l1", "mae") else (views - mixed).square()
+            per_view = 100 * size.mean(-1)
+        return Scores(per_view.sum(1), similarity, torch.ones_like(each), each)
+    used = chosen(similarity, plan.target)
+    return Scores((used * weight * each).sum((1, 2)), similarity, used, each)
+
+
+def chosen(similarity: Tensor, target: Target) -> Tensor:
+    """Which features count for each view: `[R, N, F]` of 0 and 1."""
+    if target.select == "all":
+        return torch.ones_like(similarity)
+    best = similarity.argmax(-1) if target.select == "best" else similarity.argmin(-1)
+    return F.one_hot(best, similarity.shape[-1]).to(similarity.dtype)
+
+
+def fair_scales(cosine: Tensor) -> Tensor:
+    """Factors `[R, F]` that make the start's similarities `[R, F]` equal.
+
+    The least similar feature gets 1. Similarities of zero or less, for which no
+    factor exists, count as 0.01 (the original turned their sign).
+    """
+    floor = cosine.clamp(min=0.01)
+    return floor.amin(1, keepdim=True) / floor

@@ -1,0 +1,180 @@
+"""One phase on the device: from the canvas to losses.
+
+Nothing in here decides anything that the plan could decide, reads a file or
+waits for the device; shapes are the same in every step of the phase.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipig.binding import Bound
+from clipig.canvases import Canvas, Picture
+from clipig.encoders.protocol import Encoder
+from clipig.events import TargetReport
+from clipig.features import Prompts, Scores, score
+from clipig.plan import Phase, Plan, TargetPlan
+from clipig.rng import Draw, ViewDraw
+from clipig.transforms import chain
+
+
+class Program:
+    """The static tensor program of a phase.
+
+    `prompts` are the embeddings by target and encoder, `fair` the factors of
+    `feature_scale` by "target/encoder", both `[R, F, ...]`.
+    """
+
+    def __init__(
+        self, plan: Plan, phase: Phase, encoders: Sequence[Encoder], prompts: Prompts,
+        fair: Mapping[str, Tensor], draw: Draw,
+    ):
+        self.plan, self.phase, self.encoders, self.draw = plan, phase, encoders, draw
+        self.targets = [_moved(t, draw.device) for t in phase.targets]
+        self.prompts = {
+            t.index: [p[:, list(t.features)] for p in prompts[t.index]]
+            for t in self.targets if t.features
+        }
+        self.fair = {
+            t.index: [fair[f"{t.index}/{i}"][:, list(t.features)] for i in range(len(encoders))]
+            for t in self.targets if t.features
+        }
+        self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
+
+    def forward(self, canvas: Canvas, step: int) -> tuple[Tensor, Tensor, list[TargetReport]]:
+        """Losses `[R]`, similarities `[R]` and details of one step."""
+        picture = canvas.picture(self.plan.time[step])
+        views = {side: self._views(picture, side, step) for side in self._sides()}
+        scores: list[list[Scores]] = [[] for _ in self.targets]
+        for number, encoder in enumerate(self.encoders):
+            self._rate(number, encoder, views[encoder.info.size], scores, step)
+        loss = picture.rgb.new_zeros(self.plan.runs)
+        if picture.penalty is not None:
+            loss = loss + picture.penalty
+        reports = []
+        for t, rated, seen in zip(self.targets, scores, views[self._sides()[0]], strict=True):
+            share, report = self._target(t, rated, seen, step)
+            loss = loss + share
+            reports.append(report)
+        return loss, self._likeness(loss, scores), reports
+
+    def edit(self, canvas: Canvas, step: int) -> None:
+        """Apply the post-processing of the step to the canvas."""
+        for post, bounds in zip(self.phase.postproc, self.post, strict=True):
+            draws = [ViewDraw(self.draw, s, step, 1) for s in post.streams]
+            params = [b.at(step) for b in bounds]
+            with torch.no_grad():
+                edited = chain.run(
+                    post.segments, _nodes(bounds), canvas.raw(), params, draws, 1
+                )
+                canvas.edit(edited[:, 0])
+
+    def _sides(self) -> list[int]:
+        """Input sizes of the encoders, that of the first one first."""
+        return list(dict.fromkeys(e.info.size for e in self.encoders))
+
+    def _views(self, picture: Picture, side: int, step: int) -> list[Tensor]:
+        """For each target its views `[R, N, 3, side, side]`."""
+        layers = {"picture": picture.rgb, **picture.layers}
+        out = []
+        for t in self.targets:
+            draws = [ViewDraw(self.draw, s, step, t.views) for s in t.streams]
+            params = [b.at(step) for b in t.ops]
+            seen = chain.run(
+                t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws, t.views
+            )
+            out.append(seen.clamp(0, 1) if t.target.clamp else seen)
+        return out
+
+    def _rate(
+        self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],
+        step: int,
+    ) -> None:
+        """Encode the views of all targets at once and score them."""
+        looking = [i for i, t in enumerate(self.targets) if t.features]
+        if not looking:
+            return
+        flat = [views[i].flatten(0, 1) for i in looking]
+        embedded = encoder.encode_image(flat[0] if len(flat) == 1 else torch.cat(flat))
+        rows = embedded.split([len(f) for f in flat])
+        for i, part in zip(looking, rows, strict=True):
+            t = self.targets[i]
+            prompts, fair = self.prompts[t.index][number], self.fair[t.index][number]
+            scores[i].append(
+                score(t, part.unflatten(0, (self.plan.runs, t.views)), prompts, fair, step)
+            )
+
+    def _target(
+        self, t: TargetPlan, rated: list[Scores], views: Tensor, step: int
+    ) -> tuple[Tensor, TargetReport]:
+        """What a target adds to the losses `[R]`, and its details."""
+        runs = self.plan.runs
+        likeness = views.new_zeros(runs, t.views)
+        loss = views.new_zeros(runs)
+        for weight, s in zip(self.plan.weights, rated, strict=False):
+            loss = loss + weight * s.loss
+            likeness = likeness + s.similarity.mean(-1) / len(rated)
+        penalties = [self._penalty(t, i, views, likeness, step) for i in range(len(t.constraints))]
+        columns = torch.stack(penalties, -1) if penalties else views.new_zeros(runs, t.views, 0)
+        loss = loss + columns.sum((1, 2))
+        own = t.bound.at(step, likeness) if t.bound.live else t.bound.at(step)
+        weight = own.weight[..., 0].mean(1)  # live weights: the mean over the views
+        report = TargetReport(
+            t.index, t.views, t.features,
+            *_means(rated, runs, loss), tuple(c.index for c in t.constraints),
+            columns.detach().mean(1),
+        )
+        return weight * t.repeats * loss, report
+
+    def _penalty(
+        self, t: TargetPlan, place: int, views: Tensor, likeness: Tensor, step: int
+    ) -> Tensor:
+        """A constraint's term `[R, N]`, weight and factor included."""
+        c = t.constraints[place]
+        node: Any = c.bound.node
+        p = c.bound.at(step, likeness) if c.bound.live else c.bound.at(step)
+        draw = ViewDraw(self.draw, c.stream, step, t.views)
+        drawn = node.sample(draw, p, (views.shape[-2], views.shape[-1]))
+        value: Tensor = p.weight[..., 0] * node.factor * node.penalty(views, p, drawn)
+        return value
+
+    def _likeness(self, like: Tensor, scores: list[list[Scores]]) -> Tensor:
+        """Similarity `[R]`: mean over views of the features that attract, over all encoders."""
+        total, count = torch.zeros_like(like), 0
+        for t, rated in zip(self.targets, scores, strict=True):
+            wanted = [i for i, attracts in enumerate(t.attracts) if attracts]
+            for s in rated if wanted else ():
+                total = total + s.similarity.detach()[..., wanted].mean(1).sum(-1)
+                count += len(wanted)
+        return total / max(count, 1)
+
+
+def _nodes(bounds: Sequence[Bound]) -> list[Any]:
+    return [b.node for b in bounds]
+
+
+def _moved(t: TargetPlan, device: torch.device) -> TargetPlan:
+    """The target with its tables on the device."""
+    return replace(
+        t,
+        bound=t.bound.to(device),
+        feature_bounds=tuple(b.to(device) for b in t.feature_bounds),
+        ops=tuple(b.to(device) for b in t.ops),
+        constraints=tuple(replace(c, bound=c.bound.to(device)) for c in t.constraints),
+    )
+
+
+def _means(rated: list[Scores], runs: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Similarity, loss and use `[R, F]`, means over views and encoders."""
+    if not rated:
+        empty = like.new_zeros(runs, 0)
+        return empty, empty, empty
+    similarity = torch.stack([s.similarity.detach().mean(1) for s in rated]).mean(0)
+    losses = torch.stack([s.each.detach().mean(1) for s in rated]).mean(0)
+    used = torch.stack([s.used.mean(1) for s in rated]).mean(0)
+    return similarity, losses, used
