@@ -16,7 +16,18 @@ from pydantic import model_validator
 from torch import Tensor
 
 from clipig.ops import (
-    Kernel, LiveColor, Margin, Numbers, Op, Sigma, Value, Weight, Windowed, LIVE, constant, fault,
+    LIVE,
+    Kernel,
+    LiveColor,
+    Margin,
+    Numbers,
+    Op,
+    Sigma,
+    Value,
+    Weight,
+    Windowed,
+    constant,
+    fault,
 )
 from clipig.rng import ViewDraw
 from clipig.transforms.base import Params, color

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clipig.transforms import color, filters, geometry, noise
+from clipig.transforms import color, cutting, filters, geometry, noise
 from clipig.transforms.base import Geometry, Pixelwise, Transform
 
 _CLASSES: tuple[type[Transform], ...] = (
@@ -13,8 +13,8 @@ _CLASSES: tuple[type[Transform], ...] = (
     filters.Blur, filters.Edge, filters.Border,
     geometry.Rotate, geometry.RandomRotate, geometry.RandomScale, geometry.RandomTranslate,
     geometry.Shift, geometry.RandomShift, geometry.RandomFlip, geometry.RandomPerspective,
-    geometry.Resize, geometry.CenterCrop, geometry.RandomCrop, geometry.Crop, geometry.Cutouts,
-    geometry.Repeat, geometry.Pad,
+    cutting.Resize, cutting.CenterCrop, cutting.RandomCrop, cutting.Crop, cutting.Cutouts,
+    cutting.Repeat, cutting.Pad,
 )
 
 TRANSFORMS: dict[str, type[Transform]] = {c.name: c for c in _CLASSES}

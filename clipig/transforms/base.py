@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
-from clipig.ops import Op
+from clipig.ops import Op, Value
 from clipig.rng import ViewDraw
 from clipig.transforms.sampling import Shape, Stage
 
@@ -63,3 +63,10 @@ class Pixelwise(Transform):
 def color(value: Tensor) -> Tensor:
     """`[R|1, N|1, 3]` or `[..., 1]` as something that multiplies `[R, N, 3, H, W]`."""
     return value[..., None, None]
+
+
+def bounds(value: Value, low: float, high: float) -> tuple[float, float]:
+    """Least and greatest of a value's numbers; `low` and `high` if it has expressions."""
+    if not value.constant:
+        return low, high
+    return float(min(value.numbers())), float(max(value.numbers()))

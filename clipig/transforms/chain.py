@@ -10,17 +10,15 @@ the encoder sees 64.
 from __future__ import annotations
 
 import copy
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor
 
 from clipig.rng import ViewDraw
 from clipig.transforms.base import Geometry, Params, Pixelwise, Transform
-from clipig.transforms.geometry import resize_stages
-from clipig.transforms.sampling import Shape, Stage, sample
+from clipig.transforms.resizing import reduction_gain
+from clipig.transforms.sampling import Shape, Stage, resize_stages, sample
 
 
 class ChainError(ValueError):
@@ -99,40 +97,15 @@ def _may_follow_reduction(segment: Segment, ops: Sequence[Transform]) -> bool:
 
 
 def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Shape) -> Segment:
-    """A pixelwise segment that follows the reduction from `size` to `final`."""
+    """A pixelwise segment that follows the reduction from `size` to `final`.
+
+    A noise gets the strength that the reduction would have left of it. (What is
+    lost is the correlation, about 1/4, that the filter gives to neighbours.)
+    """
     op = ops[segment.ops[0]]
     noisy = isinstance(op, Pixelwise) and op.commutes == "noise"
     gain = reduction_gain(size, final) if noisy else 1.0
     return replace(segment, size=final, out=final, noise_gain=gain)
-
-
-def reduction_gain(size: Shape, out: Shape) -> float:
-    """What an antialiased resize from `size` to `out` makes of white noise of std 1.
-
-    The root mean square over the result of the L2 norm of the filter. (The
-    reduced noise is also correlated, about 1/4 between neighbours; the noise
-    that replaces it is white.)
-    """
-    return _gain(size[0], out[0]) * _gain(size[1], out[1])
-
-
-@functools.lru_cache(maxsize=256)
-def _gain(size: int, out: int) -> float:
-    return 1.0 if size == out else float(filter_matrix(size, out).square().sum(1).mean().sqrt())
-
-
-def filter_matrix(size: int, out: int) -> Tensor:
-    """Weights of the antialiased bilinear resize of one axis: `[out, size]`, rows of sum one.
-
-    A triangle as wide as the output pixels (never narrower than the input's),
-    cut at the edges and normalised, as Pillow and torch do it.
-    """
-    scale = size / out
-    support = max(scale, 1.0)
-    center = (torch.arange(out, dtype=torch.float64) + 0.5) * scale
-    pixel = torch.arange(size, dtype=torch.float64) + 0.5
-    weights = (1 - (pixel - center[:, None]).abs() / support).clamp(min=0)
-    return weights / weights.sum(1, keepdim=True)
 
 
 def run(

@@ -10,7 +10,7 @@ from torch import Tensor
 from clipig.ops import Color, Deviation, Factor, Numbers, Size, Value, constant
 from clipig.rng import ViewDraw
 from clipig.transforms.base import Params, Pixelwise, color
-from clipig.transforms.sampling import Shape, resize
+from clipig.transforms.resizing import Shape, resize
 
 
 class Noise(Pixelwise):
