@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -40,7 +41,7 @@ def _count(shapes: Shapes, prefix: str) -> int:
 
 def _side(positions: int, key: str) -> int:
     """Side of the square grid that `positions` (with one for the class) are for."""
-    side = round(max(positions - 1, 0) ** 0.5)
+    side = math.isqrt(positions - 1)
     if side < 1 or side * side + 1 != positions:
         raise EncoderError(f"{key} has {positions} positions, which is no square grid plus one")
     return side

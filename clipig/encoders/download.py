@@ -23,16 +23,15 @@ from pathlib import Path
 from clipig.encoders.filelock import FileLock
 from clipig.encoders.table import OPENAI
 from clipig.errors import EncoderError
+from clipig.fetch import AGENT, CACHE_VARIABLE, cache_dir, describe_fault
 
 Progress = Callable[[int, int | None], None]
 
 BASE_URL_VARIABLE = "CLIPIG_MODEL_URL"
-CACHE_VARIABLE = "CLIPIG_CACHE"
 TIMEOUT = 30.0  # seconds without a byte
 PROBE_TIMEOUT = 3.0
 ATTEMPTS = 4
 _CHUNK = 1 << 20
-_AGENT = {"User-Agent": "clipig"}
 
 _probes: dict[str, str | None] = {}
 
@@ -43,17 +42,6 @@ class _Unfit(Exception):
     def __init__(self, message: str, again: bool = True):
         self.again = again
         super().__init__(message)
-
-
-def cache_dir(cache: Path | None = None) -> Path:
-    """Where downloads are kept: the argument, else $CLIPIG_CACHE, else the user's cache."""
-    if cache is not None:
-        return cache
-    if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]).expanduser()
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("clipig"))
 
 
 def model_url(name: str) -> str:
@@ -103,26 +91,12 @@ def why_unreachable(name: str, timeout: float = PROBE_TIMEOUT) -> str | None:
 
 
 def _probe(url: str, timeout: float) -> str | None:
-    request = urllib.request.Request(url, headers={**_AGENT, "Range": "bytes=0-0"})
+    request = urllib.request.Request(url, headers={**AGENT, "Range": "bytes=0-0"})
     try:
         with urllib.request.urlopen(request, timeout=timeout):
             return None
     except (OSError, ValueError, http.client.HTTPException) as fault:
         return describe_fault(fault)
-
-
-def describe_fault(fault: BaseException) -> str:
-    """A network fault in a few words."""
-    if isinstance(fault, urllib.error.HTTPError):
-        return f"the server says {fault.code} {fault.reason}"
-    if isinstance(fault, urllib.error.URLError):
-        inner = fault.reason
-        return describe_fault(inner) if isinstance(inner, OSError) else str(inner)
-    if isinstance(fault, TimeoutError):
-        return "timed out"
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror.lower()
-    return str(fault) or type(fault).__name__
 
 
 def fetch_weights(
@@ -230,7 +204,7 @@ def _attempt(
 def _receive(url: str, part: Path, progress: Progress | None, timeout: float) -> None:
     """One request: append to `part` what it lacks. `_Unfit` for a fault of the network."""
     have = part.stat().st_size if part.exists() else 0
-    headers = {**_AGENT, "Accept-Encoding": "identity"}
+    headers = {**AGENT, "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     try:
