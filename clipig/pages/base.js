@@ -16,6 +16,16 @@
     return element;
   };
 
+  /** A plain button. */
+  clipig.button = function (text, action, attributes) {
+    return clipig.el("button", { type: "button", onclick: action, ...attributes }, text);
+  };
+
+  /** A button that copies `text` (see the listener at the end). */
+  clipig.copyButton = function (label, text, what) {
+    return clipig.el("button", { type: "button", "data-copy": text, "data-what": what }, label);
+  };
+
   /** URL of a relative file name; `#`, `%` and `?` belong to the name. */
   clipig.url = function (path) {
     return path.split("/").map(encodeURIComponent).join("/");

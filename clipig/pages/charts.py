@@ -8,6 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 46
+Box = tuple[float, float, float, float]
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -107,11 +108,38 @@ def draw_histogram(
     return frame(title, name, "runs", body)
 
 
+def place_labels(spots: Sequence[tuple[float, float, str]]) -> list[str]:
+    """Labels beside their points where there is room, else none (the title has it)."""
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in spots]
+    parts = []
+    for x, y, text in spots:
+        wide = 7.2 * len(text)
+        for left, base, anchor in (
+            (x + 9, y + 4, "start"),
+            (x - 9 - wide, y + 4, "end"),
+            (x - wide / 2, y - 10, "middle"),
+            (x - wide / 2, y + 18, "middle"),
+        ):
+            box = (left, base - 10, left + wide, base + 2)
+            inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0
+            if inside and not any(overlap(box, other) for other in taken):
+                at = {"start": left, "end": left + wide, "middle": x}[anchor]
+                parts.append(text_at(at, base, text, anchor))
+                taken.append(box)
+                break
+    return parts
+
+
+def overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
 def draw_scatter(points: Sequence[tuple[float, float, str, str]], x_name: str, y_name: str) -> str:
     """Points (x, y, label, kind) with kind `best` or `worst`."""
     x_limits = padded([point[0] for point in points])
     y_limits = padded([point[1] for point in points])
     body = grid_lines(x_limits, y_limits)
+    spots: list[tuple[float, float, str]] = []
     for x_value, y_value, label, kind in points:
         x = scale(x_value, *x_limits, LEFT, WIDTH - RIGHT)
         y = scale(y_value, *y_limits, HEIGHT - BOTTOM, TOP)
@@ -120,9 +148,7 @@ def draw_scatter(points: Sequence[tuple[float, float, str, str]], x_name: str, y
             body.append(f'<path d="M{number(x)} {number(y - 6)}l6 6l-6 6l-6-6z"/>')
         else:
             body.append(f'<circle cx="{number(x)}" cy="{number(y)}" r="5"/>')
-        flip = x > WIDTH - RIGHT - 50
-        body.append(
-            text_at(x - 9 if flip else x + 9, y + 4, label.split()[0], "end" if flip else "start")
-        )
         body.append("</g>")
+        spots.append((x, y, label.split()[0]))
+    body.extend(place_labels(spots))
     return frame(f"{x_name} against {y_name}, {len(points)} runs", x_name, y_name, body)

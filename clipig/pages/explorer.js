@@ -115,12 +115,15 @@
 
   function buildHelp({ grid }) {
     const name = (n) => grid.axes[n]?.name;
+    const last = Math.min(9, grid.methods.length);
+    const methodKeys = last > 2 ? `1 … ${last}` : "1 2";
     const keys = [
       ["← →", `choose the ${name(0)}`], ["↑ ↓", name(1) && `choose the ${name(1)}`],
       ["Home End", `first, last ${name(0)}`], ["PgUp PgDn", name(1) && `ten ${name(1)} values on`],
-      [grid.methods.length > 2 ? `1 … ${Math.min(9, grid.methods.length)}` : "1 2", name(2) && `choose the ${name(2)}`],
+      [methodKeys, name(2) && `choose the ${name(2)}`],
       ["B", name(2) && "side by side"], ["M", "matrix or pictures"], ["/", "search"],
-      ["Enter", "full picture"], ["+ − 0", "zoom the full picture"], ["N", "hard pixels in the full picture"],
+      ["Enter", "full picture"], ["+ − 0", "zoom the full picture"],
+      ["N", "hard pixels in the full picture"],
       ["F", "favourite"], ["Shift F", "favourites only"], ["R", "surprise me"],
       ["C", "copy the command"], ["T", "theme"], ["Esc", "close, or clear the search"], ["?", "this help"],
     ].filter(([, what]) => what);
@@ -129,7 +132,7 @@
       el("dl", {}, ...keys.map(([key, what]) => el("div", {},
         el("dt", {}, ...key.split(" ").map((one) => el("kbd", {}, one))), el("dd", {}, what)))),
       el("p", { class: "dim" }, "On a phone: swipe the picture, tap it to open, pinch to zoom."),
-      el("button", { type: "button", onclick: () => by("help").close() }, "Close"));
+      clipig.button("Close", () => by("help").close()));
   }
 
   const STEPS = {

@@ -23,7 +23,7 @@
   }
 
   clipig.buildMatrix = function (grid, state, host, open) {
-    const canvas = el("canvas", { role: "img", class: "field" });
+    const canvas = el("canvas", { role: "img", class: "field", "aria-label": "Overview" });
     const space = el("div", { class: "space" });
     const legend = el("div", { class: "legends" });
     const tip = el("div", { class: "tip", hidden: true });
@@ -68,7 +68,8 @@
     const label = Math.min(118, width * 0.24);
     const fit = (blocks) => {
       const lines = Math.max(1, Math.ceil(shape.rows.length / blocks));
-      const across = (width / blocks - label - 8 * (methods + 1)) / (methods * Math.max(1, shape.columns.length));
+      const room = width / blocks - label - 8 * (methods + 1);
+      const across = room / (methods * Math.max(1, shape.columns.length));
       return { blocks, lines, row: (height - HEAD - 4) / lines, cell: across };
     };
     let best = [1, 2, 3, 4].map(fit).find((one) => one.row >= ROW && one.cell >= LEAST_CELL) || fit(1);
@@ -133,7 +134,9 @@
     canvas.style.height = `${height}px`;
     const style = getComputedStyle(canvas);
     const pen = canvas.getContext("2d");
-    matrix.ink = { text: style.color, line: style.borderTopColor, dim: style.caretColor, font: style.fontFamily };
+    matrix.ink = {
+      text: style.color, line: style.borderTopColor, dim: style.caretColor, font: style.fontFamily,
+    };
     pen.setTransform(scale, 0, 0, scale, -scroller.scrollLeft * scale, -scroller.scrollTop * scale);
     pen.textBaseline = "middle";
     drawCells(matrix, pen);
@@ -291,7 +294,8 @@
     const score = cell.status === "done" ? clipig.score(cell[state.field]) : cell.status;
     if (tip.dataset.id !== String(cell.id)) {
       tip.dataset.id = cell.id;
-      tip.replaceChildren(...[image, el("strong", {}, grid.name(cell)), el("span", {}, score)].filter(Boolean));
+      const texts = [el("strong", {}, grid.name(cell)), el("span", {}, score)];
+      tip.replaceChildren(...[image, ...texts].filter(Boolean));
     }
     const edge = host.getBoundingClientRect();
     const left = Math.min(event.clientX - edge.left + 16, edge.width - 170);

@@ -85,16 +85,19 @@
     if (small) button.style.backgroundImage = `url("${small}")`;
     image.addEventListener("load", () => { button.style.backgroundImage = ""; });
     image.addEventListener("error", () => {
-      button.replaceWith(el("div", { class: "reason" }, el("strong", {}, "The file is not there"), cell.picture));
+      button.replaceWith(el("div", { class: "reason" },
+        el("strong", {}, "The file is not there"), cell.picture));
     });
     return button;
   }
 
   function placeholder(cell) {
     const failed = cell.status === "failed";
+    const why = failed ? cell.error || "No reason was recorded."
+      : "The command in the details renders it.";
     return el("div", { class: "reason" },
       el("strong", {}, failed ? "This picture failed" : "Not rendered yet"),
-      el("span", {}, failed ? cell.error || "No reason was recorded." : "The command in the details renders it."));
+      el("span", {}, why));
   }
 
   function heart({ grid, state }, cell) {
@@ -118,17 +121,23 @@
         el("summary", {}, `Recipe ${recipe.name}`), codeBox("Recipe", recipe.yaml)));
     }
     wanted.push(el("p", { class: "buttons" },
-      el("button", { type: "button", "data-copy": cell.prompt || grid.name(cell), "data-what": "Prompt" }, "Copy prompt"),
-      el("button", { type: "button", onclick: () => clipig.copyAloud(state.link(), "Link") }, "Copy link"),
-      cell.status === "done" ? el("a", { class: "button", href: clipig.url(cell.picture), target: "_blank", rel: "noopener" }, "Open file") : null));
+      clipig.copyButton("Copy prompt", cell.prompt || grid.name(cell), "Prompt"),
+      clipig.button("Copy link", () => clipig.copyAloud(state.link(), "Link")),
+      cell.status === "done" ? fileLink(cell) : null));
     wanted.push(el("p", { class: "made dim" }, `Made by ${grid.createdBy}`));
     parts.details.replaceChildren(...wanted);
     parts.details.scrollTop = scroll;
   }
 
+  function fileLink(cell) {
+    const target = { href: clipig.url(cell.picture), target: "_blank", rel: "noopener" };
+    return el("a", { class: "button", ...target }, "Open file");
+  }
+
   function codeBox(what, text) {
-    return el("div", { class: "code" }, el("pre", { tabindex: "0", "aria-label": what }, text),
-      el("button", { type: "button", "data-copy": text, "data-what": what, "aria-label": `Copy ${what.toLowerCase()}` }, "Copy"));
+    const copy = clipig.copyButton("Copy", text, what);
+    copy.setAttribute("aria-label", `Copy ${what.toLowerCase()}`);
+    return el("div", { class: "code" }, el("pre", { tabindex: "0", "aria-label": what }, text), copy);
   }
 
   function facts({ grid }, cell) {

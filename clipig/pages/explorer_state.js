@@ -27,7 +27,11 @@
         .filter((key) => String(state[key]) !== String(changes[key]));
       if (!changed.length) return;
       Object.assign(state, changes);
-      if (changed.includes("query") || changed.includes("favouritesOnly")) keepInSight(grid, state);
+      if (changed.includes("query") || changed.includes("favouritesOnly")) {
+        const before = state.at;
+        keepInSight(grid, state);
+        if (state.at !== before && !changed.includes("at")) changed.push("at");
+      }
       tell(changed);
     };
     state.select = (cell) => state.set({ at: cell.index.slice() });

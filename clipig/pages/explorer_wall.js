@@ -166,7 +166,8 @@
   function content(cell) {
     if (cell.status !== "done") return el("span", { class: "mark" }, cell.status === "failed" ? "×" : "");
     const image = el("img", {
-      src: clipig.url(cell.thumb || cell.picture), alt: "", loading: "lazy", decoding: "async", draggable: "false",
+      src: clipig.url(cell.thumb || cell.picture), alt: "",
+      loading: "lazy", decoding: "async", draggable: "false",
     });
     image.addEventListener("error", () => {
       image.replaceWith(el("span", { class: "mark", title: "The file is not there" }, "?"));

@@ -12,13 +12,19 @@
     const pane = el("div", { class: "pane", tabindex: "-1", autofocus: true }, image);
     const title = el("p", { class: "title" });
     const percent = el("output", { class: "dim" });
-    const zoom = { grid, state, dialog, image, pane, title, percent, scale: 1, x: 0, y: 0, pointers: new Map() };
-    zoom.sharp = el("button", { type: "button", "aria-pressed": "false", title: "Hard pixels (N)", onclick: () => toggleSharp(zoom) }, "Pixels");
-    zoom.heart = el("button", { type: "button", "aria-label": "Favourite", title: "Favourite (F)", onclick: () => state.favourites.toggle(state.cell()) }, "♡");
+    const zoom = { grid, state, dialog, image, pane, title, percent, pointers: new Map() };
+    Object.assign(zoom, { scale: 1, fitted: 1, x: 0, y: 0 });
+    zoom.sharp = clipig.button("Pixels", () => toggleSharp(zoom),
+      { "aria-pressed": "false", title: "Hard pixels (N)" });
+    zoom.heart = clipig.button("♡", () => state.favourites.toggle(state.cell()),
+      { "aria-label": "Favourite", title: "Favourite (F)" });
+    const named = (text, label, action) =>
+      clipig.button(text, action, { "aria-label": label, title: label });
     const tools = el("div", { class: "tools" }, percent,
-      button("−", "Zoom out (−)", () => zoomBy(zoom, 1 / 1.5)), button("+", "Zoom in (+)", () => zoomBy(zoom, 1.5)),
-      button("Fit", "Fit (0)", () => fit(zoom)), zoom.sharp, zoom.heart,
-      button("×", "Close (Esc)", () => dialog.close()));
+      named("−", "Zoom out (−)", () => zoomBy(zoom, 1 / 1.5)),
+      named("+", "Zoom in (+)", () => zoomBy(zoom, 1.5)),
+      named("Fit", "Fit (0)", () => fit(zoom)), zoom.sharp, zoom.heart,
+      named("×", "Close (Esc)", () => dialog.close()));
     dialog.append(el("header", {}, title, tools), pane);
     image.addEventListener("load", () => fit(zoom));
     listenPointers(zoom);
@@ -34,10 +40,6 @@
       key: (key) => zoomKey(zoom, key),
     };
   };
-
-  function button(text, label, action) {
-    return el("button", { type: "button", "aria-label": label, title: label, onclick: action }, text);
-  }
 
   function zoomKey(zoom, key) {
     const actions = {

@@ -128,12 +128,16 @@ def render_charts(data: RankingPage) -> str:
     return "\n".join(parts) + "</div></section>"
 
 
+def signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
 def render_correlations(correlations: Sequence[Correlation]) -> str:
     if not correlations:
         return ""
     rows = "".join(
-        f'<tr><th scope="row">{escape(c.name)}</th><td>{c.rho:+.2f}</td>'
-        f"<td>{c.low:+.2f} to {c.high:+.2f}</td><td>{c.runs}</td></tr>"
+        f'<tr><th scope="row">{escape(c.name)}</th><td>{signed(c.rho)}</td>'
+        f"<td>{signed(c.low)} to {signed(c.high)}</td><td>{c.runs}</td></tr>"
         for c in correlations
     )
     level = round(correlations[0].level * 100)

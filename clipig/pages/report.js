@@ -35,8 +35,8 @@
         el("div", {}, el("dt", {}, name), el("dd", {}, value)))),
       command ? el("div", { class: "code" }, el("pre", {}, command)) : null,
       el("p", { class: "row" },
-        command ? el("button", { type: "button", "data-copy": command, "data-what": "Command" }, "Copy command") : null,
-        el("button", { type: "button", onclick: () => look.close() }, "Close")),
+        command ? clipig.copyButton("Copy command", command, "Command") : null,
+        clipig.button("Close", () => look.close())),
     ];
     look.replaceChildren(...parts.filter(Boolean));
     look.showModal();

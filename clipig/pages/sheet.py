@@ -46,7 +46,7 @@ def render_group(group: Group, columns: Sequence[str]) -> str:
     note = f'<p class="dim">{escape(group.note)}</p>' if group.note else ""
     return (
         f'<section><h2>{escape(group.name)} <span class="dim">{count}</span></h2>{note}'
-        f'<div class="sheet" data-sortable>{pictures}</div></section>'
+        f'<div class="prints" data-sortable>{pictures}</div></section>'
     )
 
 
@@ -54,8 +54,10 @@ def render_picture(picture: Picture, place: int, columns: Sequence[str]) -> str:
     keys = [f'data-given="{place}"', f'data-name="{escape(picture.name)}"']
     lines = []
     for number, (column, score) in enumerate(zip(columns, picture.scores, strict=True)):
-        keys.append(f'data-score{number}="{"" if score is None else repr(score)}"')
-        lines.append(f"<div><dt>{escape(column)}</dt><dd>{show(score)}</dd></div>")
+        value = "" if score is None else repr(score)
+        keys.append(f'data-score{number}="{value}"')
+        head = f'<dt title="{escape(column)}">{escape(column)}</dt>'
+        lines.append(f"<div>{head}<dd>{show(score)}</dd></div>")
     scores = f"<dl>{''.join(lines)}</dl>" if lines else ""
     note = f'<span class="dim">{escape(picture.note)}</span>' if picture.note else ""
     return (
