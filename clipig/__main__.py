@@ -1,0 +1,5 @@
+"""`python -m clipig`."""
+
+from clipig.cli import main
+
+main()

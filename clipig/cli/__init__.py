@@ -1,0 +1,99 @@
+"""The command line: one module per command, loaded when it is called.
+
+`main` is the only place that catches: a fault of the user becomes one message on
+stderr and exit code 2, an interruption exit code 130. Everything else that
+escapes is a defect and shows its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from clipig import __version__
+from clipig.errors import ClipigError
+
+COMMANDS = {
+    "run": "Make a picture from a config.",
+    "rank": "Make many short runs and finish the best of them.",
+    "grid": "Make a picture for each combination of some lists, and a page to browse them.",
+    "rate": "Measure how well pictures match texts or other pictures.",
+    "similar": "Find near-duplicates, neighbours and clusters among pictures.",
+    "score": "Measure the quality of pictures by a judge that did not guide them.",
+    "bench": "Measure the speed on this machine.",
+    "info": "Show what is stored in a picture made by clipig.",
+    "reproduce": "Make a picture again from what is stored in it.",
+    "list": "Show the reference: transforms, constraints, optimizers, models ...",
+    "schema": "Print the JSON Schema of a config, for completion in editors.",
+    "doctor": "Check the installation: versions, device, models, one step.",
+}
+"""Name and one-line help, so that `clipig --help` need not import the commands."""
+
+
+class Commands(click.Group):
+    """Imports the module of a command when the command is called."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"clipig.cli.{name}_command")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def resolve_command(
+        self, context: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            import difflib
+
+            close = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise click.UsageError(
+                f"unknown command {name!r}{hint} (known are {', '.join(COMMANDS)})"
+            )
+        return super().resolve_command(context, args)
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="clipig")
+def group() -> None:
+    """Pictures from noise, with CLIP as the critic.
+
+    \b
+    clipig run penguin_piano
+    clipig rank --runs 512 --top 6
+    clipig grid configs/grid_small.yaml
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """The program `clipig`."""
+    try:
+        group.main(args=args, prog_name="clipig", standalone_mode=False)
+    except click.exceptions.Exit as e:
+        sys.exit(e.exit_code)
+    except click.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as e:
+        e.show()
+        sys.exit(2)
+    except ClipigError as e:
+        click.echo(f"clipig: {e}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)

@@ -1,0 +1,286 @@
+"""From experiments to pictures: encoders are loaded once, runs are cut to fit the memory.
+
+    session = Session()
+    for group, event in session.render(session.settle(experiment)):
+        ...
+
+What `run`, `rank`, `grid` and a Python caller share. Files are read here
+(weights, init pictures, image prompts) and written by sinks only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from clipig import encoders as models
+from clipig.config.schema import Experiment
+from clipig.encoders.protocol import Encoder, EncoderInfo
+from clipig.engine import optimize
+from clipig.errors import ConfigError, DeviceError, Problem
+from clipig.events import Event, Finished, State, Step
+from clipig.features import PromptCache, encode_prompts
+from clipig.images import load_image
+from clipig.ops import nearest
+from clipig.plan import Plan, compile, split
+from clipig.rng import derive_seed
+
+Progress = Callable[[int, int | None], None]
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` (cuda, then mps, then cpu), `cpu`, `cuda`, `cuda:1`, `mps`. Raises `DeviceError`."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind = name.partition(":")[0]
+    if kind not in ("cpu", "cuda", "mps"):
+        hint = nearest(name, ["auto", "cpu", "cuda", "mps"])
+        raise DeviceError(f"unknown device {name!r}{hint} (allowed: auto, cpu, cuda, cuda:N, mps)")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)") from None
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            raise DeviceError(f"device {name!r} is not there: {count} CUDA devices were found")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError("device 'mps' is not there")
+    return device
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that share a batch: `rows` are their places in the list that was asked for."""
+
+    rows: tuple[int, ...]
+    plan: Plan
+    encoders: tuple[EncoderInfo, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of runs, in the order asked for, on the CPU.
+
+    images          `[R, 3, H, W]` in 0..1
+    alpha           `[R, 1, H, W]` for canvases that have one
+    similarities    100 * cosine in the last step
+    seeds           what makes each run again
+    diverged        runs that went to infinity; their picture is the last good one
+    interrupted     whether the runs were stopped early
+    """
+
+    images: Tensor
+    similarities: tuple[float, ...]
+    seeds: tuple[int, ...]
+    diverged: tuple[int, ...] = ()
+    interrupted: bool = False
+    alpha: Tensor | None = None
+
+
+@dataclass
+class Session:
+    """Loaded encoders and embedded prompts, to be used for one run after another.
+
+    `model` and `device` override those of the configs; `group` is the greatest
+    number of runs in a batch (None: as many as the memory holds).
+    """
+
+    model: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    group: int | None = None
+    progress: Progress | None = None
+    prompts: PromptCache = field(default_factory=lambda: PromptCache(_square))
+    _infos: dict[str, EncoderInfo] = field(default_factory=dict)
+    _encoders: dict[tuple[str, str, str], Encoder] = field(default_factory=dict)
+
+    def settle(self, experiment: Experiment) -> list[Experiment]:
+        """One experiment per run, each with its own seed and the models that are meant.
+
+        The first run has the config's seed itself, run k a seed derived from it.
+        """
+        seed = secrets.randbelow(2**32) if experiment.seed is None else experiment.seed
+        update: dict[str, object] = {"runs": 1}
+        if self.model is not None:
+            first = experiment.model[0]
+            update["model"] = [first.model_copy(update={"name": self.model})]
+        if self.device is not None:
+            update["device"] = self.device
+        if self.precision is not None:
+            update["precision"] = self.precision
+        return [
+            experiment.model_copy(
+                update={**update, "seed": seed if k == 0 else derive_seed(seed, k)}
+            )
+            for k in range(experiment.runs)
+        ]
+
+    def infos(self, experiment: Experiment) -> tuple[EncoderInfo, ...]:
+        """The encoders of an experiment, weights not loaded. Raises `EncoderError`."""
+        for model in experiment.model:
+            if model.name not in self._infos:
+                self._infos[model.name] = models.resolve(model.name)
+        return tuple(self._infos[m.name] for m in experiment.model)
+
+    def encoders(self, experiment: Experiment) -> tuple[Encoder, ...]:
+        """The encoders of an experiment, loaded. Raises `EncoderError` or `DeviceError`."""
+        device = pick_device(experiment.device)
+        return tuple(
+            self.encoder(info, device, experiment.precision) for info in self.infos(experiment)
+        )
+
+    def encoder(
+        self, info: EncoderInfo, device: torch.device, precision: str = "auto"
+    ) -> Encoder:
+        """One encoder, loaded once per device and precision."""
+        key = (info.name, str(device), precision)
+        if key not in self._encoders:
+            self._encoders[key] = models.load(info, device, precision, self.progress)
+        return self._encoders[key]
+
+    def plan(self, experiments: Sequence[Experiment]) -> list[Group]:
+        """Batches of experiments that can run together. Pure; raises `ConfigError`."""
+        groups = []
+        for rows in split(experiments):
+            chosen = [experiments[i] for i in rows]
+            infos = self.infos(chosen[0])
+            groups.append(Group(tuple(rows), compile(chosen, infos), infos))
+        return groups
+
+    def render(
+        self, experiments: Sequence[Experiment], state: State | None = None
+    ) -> Iterator[tuple[Group, Event]]:
+        """Run settled experiments; events come with the group of runs that they are about.
+
+        A group that does not fit into the memory is halved and begun again; the
+        pictures do not depend on that. `state` continues a single group.
+        """
+        waiting = self.plan(experiments)
+        while waiting:
+            group = self._cut(waiting)
+            loaded = self.encoders(group.plan.experiment)
+            prompts = encode_prompts(group.plan, loaded, self.prompts)
+            start = starts(group.plan)
+            try:
+                for event in optimize(group.plan, loaded, prompts, start, state):
+                    yield group, event
+            except (torch.OutOfMemoryError, RuntimeError) as e:
+                if not _out_of_memory(e):
+                    raise
+                waiting[:0] = self._halves(group)
+            state = None
+
+    def run(self, experiment: Experiment) -> Result:
+        """All runs of an experiment, without files or output."""
+        return collect(self.render(self.settle(experiment)), experiment.runs)
+
+    def _cut(self, waiting: list[Group]) -> Group:
+        """Take the next group, leaving behind what does not fit beside it."""
+        group = waiting.pop(0)
+        limit = self.group or len(group.rows)
+        if len(group.rows) > limit:
+            waiting.insert(0, self._part(group, slice(limit, None)))
+            group = self._part(group, slice(0, limit))
+        return group
+
+    def _part(self, group: Group, rows: slice) -> Group:
+        plan = compile(group.plan.experiments[rows], group.encoders)
+        return Group(group.rows[rows], plan, group.encoders)
+
+    def _halves(self, group: Group) -> list[Group]:
+        count = len(group.rows)
+        if count == 1:
+            raise DeviceError(
+                "one run does not fit into the memory; "
+                "a smaller resolution or batch_size, or another model, would"
+            )
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self.group = max(1, count // 2)
+        warnings.warn(f"out of memory with {count} runs; going on with {self.group}", stacklevel=3)
+        return [self._part(group, slice(0, self.group)), self._part(group, slice(self.group, None))]
+
+
+def _out_of_memory(fault: BaseException) -> bool:
+    text = str(fault)
+    return isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in text
+
+
+def _square(name: str, side: int) -> Tensor:
+    return load_image(name, size=(side, side))
+
+
+def starts(plan: Plan) -> Tensor | None:
+    """The init pictures of a plan's runs, `[R|1, 3, H, W]`, or None for noise.
+
+    Raises `ImageError`, and `ConfigError` for an `image_tensor` of another shape.
+    """
+    first = plan.experiment.init
+    if first.image_tensor is not None:
+        return torch.stack([_tensor(e.init.image_tensor) for e in plan.experiments])
+    if first.image is None:
+        return None
+    size = plan.init.fixed.get("resolution") or plan.phases[0].size
+    known: dict[str, Tensor] = {}
+    for e in plan.experiments:
+        name = e.init.image or ""
+        if name not in known:
+            known[name] = load_image(name, size=size)
+    return torch.stack([known[e.init.image or ""] for e in plan.experiments])
+
+
+def _tensor(nested: object) -> Tensor:
+    with contextlib.suppress(ValueError, TypeError):
+        tensor = torch.tensor(nested, dtype=torch.float32)
+        if tensor.ndim == 3 and tensor.shape[0] == 3 and tensor.numel():
+            return tensor
+    problem = Problem("", 0, 0, "init.image_tensor", "nested numbers [3][height][width] expected")
+    raise ConfigError([problem])
+
+
+def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:
+    """The result of a stream of events; Ctrl-C ends it early with the pictures so far."""
+    images: dict[int, Tensor] = {}
+    alphas: dict[int, Tensor] = {}
+    likeness, seeds, alive = [0.0] * runs, [0] * runs, [True] * runs
+    last: tuple[Group, Step | Finished] | None = None
+    interrupted = False
+
+    def keep(group: Group, event: Step | Finished) -> None:
+        picture = event.picture() if isinstance(event, Step) else event.picture
+        alpha = picture.layers.get("alpha")
+        for i, row in enumerate(group.rows):
+            images[row] = picture.rgb[i].clamp(0, 1).cpu()
+            likeness[row], seeds[row] = float(event.similarity[i]), group.plan.seeds[i]
+            alive[row] = bool(event.alive[i])
+            if alpha is not None:
+                alphas[row] = alpha[i].cpu()
+
+    try:
+        for group, event in events:
+            if isinstance(event, Finished):
+                keep(group, event)
+                last = None
+            elif isinstance(event, Step):
+                last = (group, event)
+    except KeyboardInterrupt:
+        interrupted = True
+        if last is not None:
+            keep(*last)
+    rows = sorted(images)
+    return Result(
+        torch.stack([images[r] for r in rows]) if rows else torch.zeros(0, 3, 1, 1),
+        tuple(likeness[r] for r in rows), tuple(seeds[r] for r in rows),
+        tuple(r for r in rows if not alive[r]), interrupted,
+        torch.stack([alphas[r] for r in rows]) if alphas else None,
+    )
+
