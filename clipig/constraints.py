@@ -78,7 +78,7 @@ class Bounded(Constraint):
     @model_validator(mode="after")
     def _needs_a_bound(self) -> Bounded:
         if self.above is None and self.below is None:
-            raise fault("neither `above` nor `below` found, at least one of them expected")
+            raise fault("found neither `above` nor `below`, expected at least one of them")
         return self
 
     def bounds(self, value: Tensor, p: Params) -> Tensor:

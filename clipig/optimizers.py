@@ -13,13 +13,13 @@ from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from clipig.ops import Op
+from clipig.ops import Op, fixed
 
-Decay = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Decay = Annotated[float, fixed(minimum=0, below=1)]
+Decays = Annotated[tuple[float, float], fixed(2, minimum=0, below=1)]
+Positive = Annotated[float, fixed(above=0)]
 
 
 class OptimizerSpec(Op):
@@ -43,7 +43,7 @@ class Adam(OptimizerSpec):
     name: ClassVar[str] = "adam"
     base: ClassVar[float] = 0.01
 
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: Decays = (0.9, 0.999)
     """decay of first and second moment"""
     eps: Positive = 1e-8
     """added to the root of the second moment"""
@@ -62,7 +62,7 @@ class NAdam(OptimizerSpec):
     name: ClassVar[str] = "nadam"
     base: ClassVar[float] = 0.01
 
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: Decays = (0.9, 0.999)
     """decay of first and second moment"""
     eps: Positive = 1e-8
     """added to the root of the second moment"""
@@ -81,7 +81,7 @@ class AdaMax(OptimizerSpec):
     name: ClassVar[str] = "adamax"
     base: ClassVar[float] = 0.01
 
-    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    betas: Decays = (0.9, 0.999)
     """decay of first moment and infinity norm"""
     eps: Positive = 1e-8
     """added to the norm"""

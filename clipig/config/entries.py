@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
-from clipig.ops import Op, fault, found, nearest
+from clipig.ops import Op, found, nearest, wrong
 
 
-def read_entries(table: Mapping[str, type[Op]], raw: object) -> list[Op]:
+def read_entries(
+    table: Mapping[str, type[Op]], raw: object, refused: Mapping[str, str] = MappingProxyType({})
+) -> list[Op]:
     """The ops of one list entry, in written order: usually one.
 
-    Raises a pydantic `ValidationError` whose locations are `(name, field, ...)`.
+    `refused` names what is not in the table and why. Raises a pydantic `ValidationError` whose locations are `(name, field, ...)`.
     """
     if isinstance(raw, Op):
         return [raw]
     if isinstance(raw, str):
         raw = {raw: None}
     if not isinstance(raw, Mapping) or not raw:
-        raise fault(f"{found(raw)} found, an entry such as `{next(iter(table))}: ...` expected")
+        raise wrong(raw, f"an entry such as `{next(iter(table))}: ...`")
     ops: list[Op] = []
     problems: list[InitErrorDetails] = []
     for name, value in raw.items():
         if name not in table:
-            problems.append(_detail((name,), unknown(table, name), value))
+            problems.append(_detail((str(name),), unknown(table, name, refused), value))
             continue
         try:
             ops.append(table[name].model_validate(value))
@@ -38,10 +41,13 @@ def read_entries(table: Mapping[str, type[Op]], raw: object) -> list[Op]:
     return ops
 
 
-def unknown(table: Mapping[str, Any], name: object) -> str:
+def unknown(table: Mapping[str, Any], name: object, refused: Mapping[str, str]) -> str:
     """The message for a name that is not in a table."""
-    kinds = ", ".join(table)
-    return f"unknown name {name!r}{nearest(str(name), table)} (known are {kinds})"
+    if reason := refused.get(str(name)):
+        return f"found {found(name)}, {reason}"
+    near = nearest(str(name), table) or f"; known are {', '.join(table)}"
+    return f"found unknown name {found(name)}{near}"
+
 
 
 def _detail(place: tuple[str | int, ...], message: str, value: object) -> InitErrorDetails:
@@ -51,7 +57,8 @@ def _detail(place: tuple[str | int, ...], message: str, value: object) -> InitEr
 
 def moved(error: Mapping[str, Any], place: tuple[str | int, ...]) -> InitErrorDetails:
     """An error of an inner model as one of the outer model."""
-    kind = PydanticCustomError(error["type"], "{message}", {"message": error["msg"]})
+    context = {**error.get("ctx", {}), "message": error["msg"]}
+    kind = PydanticCustomError(error["type"], "{message}", context)
     return InitErrorDetails(type=kind, loc=place + tuple(error["loc"]), input=error["input"])
 
 
@@ -60,6 +67,7 @@ class EntryList:
     """The type of a list of ops: `Annotated[list[Transform], EntryList(TRANSFORMS)]`."""
 
     table: Mapping[str, type[Op]]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -74,12 +82,12 @@ class EntryList:
     def read(self, raw: object) -> list[Op]:
         """All ops of the list; collects the problems of every entry."""
         if not isinstance(raw, list | tuple):
-            raise fault(f"{found(raw)} found, a list of entries expected")
+            raise wrong(raw, "a list of entries, each begun with `- `")
         ops: list[Op] = []
         problems: list[InitErrorDetails] = []
         for number, entry in enumerate(raw):
             try:
-                ops += read_entries(self.table, entry)
+                ops += read_entries(self.table, entry, self.refused)
             except ValidationError as e:
                 problems += [moved(d, (number,)) for d in e.errors(include_url=False)]
             except PydanticCustomError as e:
@@ -99,6 +107,7 @@ class Entry:
     """The type of a single op: a name or a mapping of one name to its options."""
 
     table: Mapping[str, type[Op]]
+    refused: Mapping[str, str] = field(default_factory=dict)
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -109,9 +118,9 @@ class Entry:
 
     def read(self, raw: object) -> Op:
         """The op."""
-        ops = read_entries(self.table, raw)
+        ops = read_entries(self.table, raw, self.refused)
         if len(ops) != 1:
-            raise fault(f"{found(raw)} found, one name expected")
+            raise wrong(raw, "one name")
         return ops[0]
 
     def __get_pydantic_json_schema__(

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, PlainValidator, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from clipig.canvases import CANVASES, CanvasSpec
 from clipig.canvases.pixels import Pixels
 from clipig.config.entries import Entry, EntryList
+from clipig.config.semantics import misfits
 from clipig.constraints import CONSTRAINTS, Constraint
 from clipig.ops import (
     LIVE, SHAPE, TIME, Color, FrameTime, Node, Numbers, Size, Value, Weight, Windowed, constant,
-    fault, found,
+    fault, fixed, found, wrong,
 )
 from clipig.optimizers import OPTIMIZERS, Adam, OptimizerSpec
 from clipig.transforms import RESIZING, TRANSFORMS, Transform
 
-Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Seed = Annotated[int, fixed(integer=True, minimum=0, maximum=2**63 - 1)]
+
+
+def _lower(raw: object) -> object:
+    return raw.lower() if isinstance(raw, str) else raw
+
+
+def _tensor(raw: object) -> list[Any]:
+    """Nested numbers [3][height][width]; raises a pydantic error."""
+    expected = "3 lists (red, green, blue) of rows of numbers, all rows of one length"
+    if not isinstance(raw, list) or len(raw) != 3:
+        raise wrong(raw, expected)
+    if not all(isinstance(channel, list) and channel for channel in raw):
+        raise fault(f"found a colour that is no list of rows, expected {expected}")
+    rows = [row for channel in raw for row in channel]
+    if not all(isinstance(row, list) and row for row in rows):
+        raise fault(f"found a row that is no list of numbers, expected {expected}")
+    heights, widths = {len(channel) for channel in raw}, {len(row) for row in rows}
+    if len(heights) > 1 or len(widths) > 1:
+        raise fault(f"found rows or columns of different number, expected {expected}")
+    for number in (number for row in rows for number in row):
+        if type(number) not in (int, float) or not math.isfinite(number):
+            raise wrong(number, "a number")
+    return raw
 
 
 class Init(Node):
@@ -31,8 +57,21 @@ class Init(Node):
     """width and height of the noise or image before it is resized to the canvas"""
     image: str | None = None
     """path or http(s) address; use `mean: 0, std: 1` to keep its colours"""
-    image_tensor: list[Any] | None = None
+    image_tensor: Annotated[list[Any], PlainValidator(_tensor)] | None = None
     """nested numbers [3][height][width], used as they are"""
+
+
+def _without_nothing(raw: object, *keys: str) -> object:
+    """`targets:` with nothing after it is as good as left out."""
+    if not isinstance(raw, dict):
+        return raw
+    return {k: v for k, v in raw.items() if v is not None or k not in keys}
+
+
+def at(key: tuple[str | int, ...], message: str) -> ValidationError:
+    """A fault at a key below the one that is being read."""
+    detail = InitErrorDetails(type=fault(message), loc=key, input=None)
+    return ValidationError.from_exception_data("config", [detail])
 
 
 class Feature(Windowed):
@@ -48,7 +87,9 @@ class Feature(Windowed):
     """factor of the loss; negative pushes away"""
     scale: Weight = constant(1.0)
     """factor of the similarity that `select` and `sim` see, not of the loss"""
-    loss: Literal["cosine", "l1", "mae", "l2", "mse"] = "cosine"
+    loss: Annotated[
+        Literal["cosine", "l1", "mae", "l2", "mse"], BeforeValidator(_lower)
+    ] = "cosine"
     """`cosine`: 1 - cos; `l1`/`mae`: 100 * mean abs; `l2`/`mse`: 100 * mean square"""
     truncate: bool = False
     """cut a text that is longer than the model's context instead of refusing it"""
@@ -57,9 +98,11 @@ class Feature(Windowed):
 
     @model_validator(mode="after")
     def _one_source(self) -> Feature:
-        if not self.text and not self.texts and not self.image:
-            blank = " (the text is empty)" if self.text == "" or self.texts == [] else ""
-            raise fault(f"neither `text` nor `image` found{blank}, one of them expected")
+        if not self.image and not (self.text or "").strip() and not self.texts:
+            if self.text is not None or self.texts is not None:
+                key = "text" if self.text is not None else "texts"
+                raise at((key,), f"found {found(getattr(self, key))}, expected a prompt")
+            raise fault("found neither `text` nor `image`, expected one of them")
         return self
 
 
@@ -91,15 +134,27 @@ class Target(Windowed):
     constraints: Annotated[list[Constraint], EntryList(CONSTRAINTS)] = []
     """penalties on the views"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _lists(cls, raw: object) -> object:
+        return _without_nothing(raw, "features", "transforms", "constraints")
+
+
+EDITS = {name: cls for name, cls in TRANSFORMS.items() if name not in RESIZING}
+"""The transforms that can edit the canvas."""
+
+RESIZES = {
+    name: "which changes the size of the picture; expected an edit that does not, such as `blur`"
+    for name in sorted(RESIZING)
+}
+
 
 class PostProc(Windowed):
     """An edit of the canvas after each optimizer step, without gradient."""
 
     active: bool = True
     """false drops the edit"""
-    transforms: Annotated[
-        list[Transform], EntryList({k: c for k, c in TRANSFORMS.items() if k not in RESIZING})
-    ]
+    transforms: Annotated[list[Transform], EntryList(EDITS, RESIZES)]
     """written as keys of the entry itself: `- blur: {...}`"""
 
     RESERVED: ClassVar[tuple[str, ...]] = ("active", "start", "end")
@@ -108,12 +163,14 @@ class PostProc(Windowed):
     @classmethod
     def _collect(cls, raw: object) -> object:
         """`{blur: {...}, end: 10%}` -> `{transforms: [{blur: {...}}], end: 10%}`."""
+        if isinstance(raw, str):
+            raw = {raw: None}
         if not isinstance(raw, dict) or "transforms" in raw:
             return raw
         rest = {k: v for k, v in raw.items() if k in cls.RESERVED}
         ops = [{k: v} for k, v in raw.items() if k not in cls.RESERVED]
         if not ops:
-            raise fault(f"{found(raw)} found, a transform such as `blur: 3` expected")
+            raise wrong(raw, "an edit such as `blur: 3`")
         return {**rest, "transforms": ops}
 
 
@@ -129,6 +186,13 @@ class Model(Node):
     @classmethod
     def _bare(cls, raw: object) -> object:
         return {"name": raw} if isinstance(raw, str) else raw
+
+
+MISLABELLED = {
+    "sparse_adam": "which was RMSprop under a wrong name in the original; for the same steps use "
+    "`optimizer: {rmsprop: {centered: false, momentum: 0}}` and 10/3 of the learnrate"
+}
+"""Optimizers that the original knew and that are refused, with the reason."""
 
 
 class Experiment(Node):
@@ -159,19 +223,19 @@ class Experiment(Node):
     """of the encoder; canvas and optimizer are always fp32"""
     seed: Seed | None = None
     """of all random numbers; chosen and reported if absent"""
-    runs: Annotated[int, Field(ge=1, le=100000)] = 1
+    runs: Annotated[int, fixed(integer=True, minimum=1, maximum=100_000)] = 1
     """how many pictures to make from seeds derived from `seed`"""
     learnrate: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
     """factor of the optimizer's base learning rate"""
     learnrate_scale: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
     """a second factor, meant for schedules"""
-    optimizer: Annotated[OptimizerSpec, Entry(OPTIMIZERS)] = Adam()
+    optimizer: Annotated[OptimizerSpec, Entry(OPTIMIZERS, MISLABELLED)] = Adam()
     """a name or a mapping with options: `{adam: {betas: [.9, .99]}}`"""
     optimizer_state: Literal["carry", "reset"] = "reset"
     """what happens to the moments when the resolution changes"""
     gradient: Literal["plain", "normalize", "clip"] = "plain"
     """`normalize`: each run's gradient to unit RMS; `clip`: RMS at most 1"""
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    ema: Annotated[float, fixed(minimum=0, below=1)] = 0.0
     """decay of the running mean of pictures that is saved instead of the last one; 0 is off"""
     init: Init = Init()
     """the picture at the start"""
@@ -181,31 +245,26 @@ class Experiment(Node):
     """edits after each step"""
     output: str = "./"
     """file, or folder if it ends in /"""
-    snapshot_interval: int | float = 20.0
+    snapshot_interval: Annotated[float, fixed(minimum=0, keep=True)] = 20.0
     """epochs (whole number) or seconds (20.0) between snapshots; 0 for none"""
-    verbose: Annotated[int, Field(ge=0, le=3)] = 2
+    verbose: Annotated[int, fixed(integer=True, minimum=0, maximum=3)] = 2
     """0 silent, 1 progress bar, 2 statistics at the end, 3 during the run"""
 
     @model_validator(mode="before")
     @classmethod
     def _one_model(cls, raw: object) -> object:
+        raw = _without_nothing(raw, "init", "targets", "postproc")
         if isinstance(raw, dict) and "model" in raw and not isinstance(raw["model"], list):
             return {**raw, "model": [raw["model"]]}
         return raw
 
     @model_validator(mode="after")
     def _fits_together(self) -> Experiment:
-        if not self.model:
-            raise fault("an empty list of models found, at least one expected")
-        for number, target in enumerate(self.targets):
-            if target.look_at not in self.canvas.shows:
-                shown = ", ".join(sorted(self.canvas.shows))
-                raise fault(
-                    f"target {number + 1} looks at {target.look_at!r}, "
-                    f"but canvas {self.canvas.name!r} shows only {shown}"
-                )
-        if self.postproc and not self.canvas.editable:
-            raise fault(f"postproc found, but canvas {self.canvas.name!r} cannot be edited")
+        if problems := misfits(self):
+            raise ValidationError.from_exception_data(
+                "config",
+                [InitErrorDetails(type=fault(text), loc=key, input=None) for key, text in problems],
+            )
         return self
 
 
