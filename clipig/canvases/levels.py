@@ -37,7 +37,7 @@ def resize_matrix(
         matrix = F.interpolate(unit, size=size, mode=mode, align_corners=False, antialias=True)
         matrix = matrix[0, 0]
     if wrap:
-        matrix = matrix[after : 2 * after].unflatten(1, (copies, before)).sum(1)
+        matrix = matrix[after : 2 * after].view(after, copies, before).sum(1)
     return matrix.contiguous().to(device)
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec, Picture
 from clipig.canvases.color import Axes, Finish, Squash
+from clipig.canvases.fields import Power
 from clipig.canvases.levels import resized
 from clipig.canvases.precondition import precondition
 from clipig.rng import Draw
 from clipig.transforms.sampling import Shape
-
-Power = Annotated[float, Field(ge=0, le=4)]
 
 
 class PixelCanvas(Canvas):

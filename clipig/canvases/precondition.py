@@ -31,7 +31,8 @@ def power_law(size: Shape, power: float, device: torch.device) -> Tensor:
     if width % 2 == 0:
         weight[:, -1] = 1.0
     mean = (gain.square() * weight).sum() / (height * width)
-    return (gain / mean.sqrt()).to(device)
+    scaled: Tensor = gain / mean.sqrt()
+    return scaled.to(device)
 
 
 class _Precondition(torch.autograd.Function):
@@ -44,7 +45,8 @@ class _Precondition(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         size = (grad.shape[-2], grad.shape[-1])
         gain = power_law(size, ctx.power, grad.device)
-        return torch.fft.irfft2(torch.fft.rfft2(grad) * gain, s=size), None
+        filtered = torch.fft.irfft2(torch.fft.rfft2(grad) * gain, s=size)
+        return filtered, None
 
 
 def precondition(x: Tensor, power: float) -> Tensor:

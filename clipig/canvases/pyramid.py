@@ -11,14 +11,11 @@ from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec
 from clipig.canvases.color import Axes, Finish, Squash
+from clipig.canvases.fields import Count, Kernel, Natural, Number, Power, Share
 from clipig.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.canvases.offset import OffsetCanvas, moment
-from clipig.canvases.pixels import Power
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
-
-Kernel = Literal["bilinear", "bicubic"]
-Side = Annotated[int, Field(ge=1, le=1 << 14)]
 
 
 def spread(knots: Sequence[float], count: int) -> list[float]:
@@ -92,6 +89,8 @@ class PyramidCanvas(OffsetCanvas):
                 self.buffers["offset"] = goal - self.content(1.0)
 
     def resize_state(self, name: str, state: Tensor) -> Tensor:
+        if name not in self.parameters:
+            return state
         height, width = self.parameters[name].shape[-2:]
         return resized(state, (height, width))
 
@@ -112,9 +111,9 @@ class Pyramid(CanvasSpec):
     name: ClassVar[str] = "pyramid"
     editable: ClassVar[bool] = True
 
-    levels: list[Side] | Literal["all"] | None = None
+    levels: list[Count] | Literal["all"] | None = None
     """longer sides in pixels, `all` for every whole number (slow), default by `ratio`"""
-    ratio: Annotated[float, Field(ge=1.05, le=16)] = 2.0
+    ratio: Annotated[Number, Field(ge=1.05, le=16)] = 2.0
     """from one level to the next, from 1 to the size of the picture"""
     interpolation: Kernel = "bilinear"
     """how levels are enlarged"""
@@ -122,9 +121,9 @@ class Pyramid(CanvasSpec):
     """how stored numbers become colours"""
     color: Axes = "rgb"
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
-    release: Annotated[float, Field(ge=0, le=1)] = 0.0
+    release: Share = 0.0
     """coarse levels first: all are released after this part of the run"""
-    rates: Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=1)] = [1.0]
+    rates: Annotated[list[Natural], Field(min_length=1)] = [1.0]
     """factors of the learning rate from the coarsest to the finest level, linear between"""
     precondition: Power = 0.0
     """power of a low-pass filter of the gradient, 0 for none"""
