@@ -37,7 +37,7 @@ CHROMIUM = next(
 DRIVER = shutil.which("chromedriver")
 if not CHROMIUM or not DRIVER:
     pytest.skip("needs chromium and chromedriver on the path", allow_module_level=True)
-webdriver = pytest.importorskip("selenium.webdriver", reason="needs the selenium package")
+from selenium import webdriver  # noqa: E402
 from selenium.common.exceptions import TimeoutException  # noqa: E402
 from selenium.webdriver.chrome.service import Service  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -109,7 +110,7 @@ def make_sheet(text: str = "a.png") -> Sheet:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_no_text_becomes_markup(tmp_path: Path, text: str) -> None:
     calm = "calm"
-    pages = {
+    pages: dict[str, Callable[[str], Path]] = {
         "explorer": lambda t: write_explorer(tmp_path / "e", make_explorer(t, t)),
         "ranking": lambda t: write_ranking(tmp_path / "r", make_ranking(t)),
         "sheet": lambda t: write_sheet(tmp_path / "s", make_sheet(t)),

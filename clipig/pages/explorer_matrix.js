@@ -5,7 +5,8 @@
   const { el } = clipig;
   const ROW = 14; // Rows are folded into several blocks rather than made smaller.
   const LEAST_CELL = 9;
-  const HEAD = 74;
+  const HEAD = 74; // Room for slanted names above the columns.
+  const NO_HEAD = 8;
   const LEGEND = 34;
 
   // Viridis at 9 points: even to the eye, also for colour-blind people and in grey.
@@ -66,11 +67,12 @@
     const shape = shapeOf(matrix);
     const methods = grid.methods.length;
     const label = Math.min(118, width * 0.24);
+    const head = shape.flat ? NO_HEAD : HEAD;
     const fit = (blocks) => {
       const lines = Math.max(1, Math.ceil(shape.rows.length / blocks));
       const room = width / blocks - label - 8 * (methods + 1);
       const across = room / (methods * Math.max(1, shape.columns.length));
-      return { blocks, lines, row: (height - HEAD - 4) / lines, cell: across };
+      return { blocks, lines, row: (height - head - 4) / lines, cell: across };
     };
     let best = [1, 2, 3, 4].map(fit).find((one) => one.row >= ROW && one.cell >= LEAST_CELL) || fit(1);
     best = { ...best, row: Math.floor(Math.max(ROW, Math.min(30, best.row))) };
@@ -78,8 +80,8 @@
     const part = shape.columns.length * best.cell + 8;
     const block = label + methods * part + 8;
     return {
-      ...best, ...shape, methods, label, part, block,
-      width: block * best.blocks, height: HEAD + best.lines * best.row + 4,
+      ...best, ...shape, methods, label, part, block, head,
+      width: block * best.blocks, height: head + best.lines * best.row + 4,
     };
   }
 
@@ -118,7 +120,7 @@
     const block = Math.floor(row / plan.lines);
     return {
       x: block * plan.block + plan.label + 4 + method * plan.part + column * plan.cell,
-      y: HEAD + (row % plan.lines) * plan.row,
+      y: plan.head + (row % plan.lines) * plan.row,
     };
   }
 
@@ -277,7 +279,7 @@
     const inner = x - block * plan.block - plan.label - 4;
     const method = Math.floor(inner / plan.part);
     const column = Math.floor((inner - method * plan.part) / plan.cell);
-    const line = Math.floor((y - HEAD) / plan.row);
+    const line = Math.floor((y - plan.head) / plan.row);
     const row = block * plan.lines + line;
     const inside = inner >= 0 && line >= 0 && line < plan.lines && row < plan.rows.length
       && method < plan.methods && column < plan.columns.length && block < plan.blocks;

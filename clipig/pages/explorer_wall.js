@@ -3,7 +3,7 @@
   "use strict";
   const clipig = window.clipig;
   const { el } = clipig;
-  const SMALLEST = 46; // Thumbnails of a grid never get smaller than this.
+  const SMALLEST = 40; // Thumbnails of a grid never get smaller than this.
   const FLOWING = 104;
 
   /** Fill `host` with the wall and keep it so; `open` is called on a second click. */
