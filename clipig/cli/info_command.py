@@ -1,0 +1,35 @@
+"""`clipig info`: what is stored in a picture."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from clipig.errors import ImageError
+
+
+@click.command(short_help="Show what is stored in a picture made by clipig.")
+@click.argument("pictures", nargs=-1, required=True, metavar="PIC.png...")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per line.")
+@click.option("--config", "config_only", is_flag=True,
+              help="Print only the config, ready to be run again.")
+def command(pictures: tuple[str, ...], as_json: bool, config_only: bool) -> None:
+    """Show seed, model, similarity and config of pictures made by clipig."""
+    from clipig.images import read_metadata
+    from clipig.sinks.files import PREFIX
+
+    for path in pictures:
+        texts = read_metadata(path)
+        if f"{PREFIX}config" not in texts:
+            raise ImageError(f"{path}: holds no clipig metadata")
+        if config_only:
+            click.echo(texts[f"{PREFIX}config"], nl=False)
+        elif as_json:
+            click.echo(json.dumps({"file": path, **texts}, ensure_ascii=False))
+        else:
+            click.echo(path)
+            for key, value in texts.items():
+                if key != f"{PREFIX}config":
+                    click.echo(f"  {key.removeprefix(PREFIX):<16} {value}")
+            click.echo(texts[f"{PREFIX}config"])

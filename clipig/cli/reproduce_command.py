@@ -1,0 +1,60 @@
+"""`clipig reproduce`: a picture again, from what is stored in it."""
+
+from __future__ import annotations
+
+import click
+
+from clipig.cli.options import engine_options, talk_options
+from clipig.errors import ImageError
+
+
+@click.command(short_help="Make a picture again from what is stored in it.")
+@click.argument("picture", metavar="PIC.png")
+@click.option("-o", "--output", metavar="DIR/|FILE.png",
+              help="Where to write; default renders/NAME/.")
+@engine_options
+@talk_options
+def command(picture: str, output: str | None, model: str | None, device: str | None,
+            precision: str | None, quiet: bool, verbose: bool) -> None:
+    """Run the config in PIC.png again and say whether the result is the same."""
+    from pathlib import Path
+
+    from clipig.config.dump import dump
+    from clipig.config.load import load_text
+    from clipig.images import load_image, read_metadata
+    from clipig.session import Session
+    from clipig.sinks.files import PREFIX, Files
+    from clipig.sinks.places import choose, claim
+    from clipig.sinks.progress import Progress
+
+    texts = read_metadata(picture)
+    if f"{PREFIX}config" not in texts:
+        raise ImageError(f"{picture}: holds no clipig metadata")
+    experiment = load_text(texts[f"{PREFIX}config"], picture)
+    wanted = texts.get(f"{PREFIX}model", "")
+    session = Session(model or (wanted if "," not in wanted else None), device, precision)
+    experiments = session.settle(experiment)
+    groups = session.plan(experiments)
+    checksum = ", ".join(e.checksum for e in groups[0].encoders)
+    stored = texts.get(f"{PREFIX}model checksum", "")
+    if stored and checksum and stored != checksum and not quiet:
+        click.echo("note: the model's weights are others than those of the picture", err=True)
+    place = claim(choose(output, f"{Path(picture).stem}-again"))
+    text = dump(experiments[0], header=f"from {Path(picture).name}")
+    place.config.write_text(text, encoding="utf-8")
+    files = Files(place, experiments, text, 0)
+    sinks = [files] if quiet else [files, Progress(1)]
+    for group, event in session.render(experiments):
+        for sink in sinks:
+            sink(group, event)
+    for sink in sinks:
+        sink.close(False)
+    click.echo(str(files.pictures[0]))
+    if not quiet:
+        old, new = load_image(picture), load_image(files.pictures[0])
+        if old.shape != new.shape:
+            click.echo("another size than the original", err=True)
+        else:
+            steps = round(float((old - new).abs().max()) * 255)
+            same = "identical" if steps == 0 else f"differs by at most {steps} of 255 steps"
+            click.echo(f"{same} (original: {texts.get(PREFIX + 'epochs', '?')} epochs)", err=True)

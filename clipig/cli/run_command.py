@@ -1,0 +1,275 @@
+"""`clipig run`: a YAML in, a picture out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from clipig.cli.options import engine_options, talk_options
+from clipig.errors import OutputError, UsageError
+
+
+@click.command(short_help="Make a picture from a config.")
+@click.argument("configs", nargs=-1, metavar="CONFIG...")
+@click.option("-o", "--output", metavar="DIR/|FILE.png", help="Where to write; default renders/NAME/.")
+@click.option("-t", "--text", metavar="PROMPT", help="Replace the prompt of every text feature.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override any key, e.g. --set targets.0.batch_size=4. May be repeated.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random numbers.")
+@click.option("-e", "--epochs", type=click.IntRange(1), help="Number of optimizer steps.")
+@click.option("-r", "--resolution", type=click.IntRange(1), multiple=True,
+              help="Size of the picture; give it twice for width and height.")
+@click.option("-lr", "--learnrate", type=float, help="Factor of the learning rate.")
+@click.option("-opt", "--optimizer", metavar="NAME", help="adam, rmsprop, sgd ...")
+@click.option("-s", "--snapshot-interval", type=click.FloatRange(0), metavar="SECONDS",
+              help="Seconds between snapshots; 0 for none.")
+@click.option("--repeat", "--runs", "runs", type=click.IntRange(1), metavar="N",
+              help="Make N pictures from N seeds, in one batch.")
+@click.option("--video", type=click.Choice(["mp4", "webp", "gif"]), help="Write an animation, too.")
+@click.option("--resume", is_flag=True, help="Go on with the last interrupted run of this config.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; make nothing.")
+@engine_options
+@talk_options
+def command(configs: tuple[str, ...], **options: object) -> None:
+    """Make a picture from CONFIG: a YAML file, the name of a shipped one, or - for stdin.
+
+    Several configs are merged from left to right. Nothing is ever overwritten:
+    a number is added to the name.
+
+    \b
+    clipig run penguin_piano
+    clipig run penguin_piano --text "a cat made of pizza" --seed 7
+    clipig run base.yaml my.yaml --set learnrate=.5 -o out/
+    """
+    if not configs:
+        raise UsageError("no config given; try: clipig run penguin_piano")
+    request = Request(configs, Options(**options))  # type: ignore[arg-type]
+    if request.options.dry_run:
+        from clipig.cli.dry_run import print_plan
+
+        print_plan(request.load(), request.session())
+    elif request.options.resume:
+        resume(request)
+    else:
+        start(request)
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's options, named as they are written."""
+
+    output: str | None
+    text: str | None
+    overrides: tuple[str, ...]
+    seed: int | None
+    epochs: int | None
+    resolution: tuple[int, ...]
+    learnrate: float | None
+    optimizer: str | None
+    snapshot_interval: float | None
+    runs: int | None
+    video: str | None
+    resume: bool
+    dry_run: bool
+    model: str | None
+    device: str | None
+    precision: str | None
+    quiet: bool
+    verbose: bool
+
+    def as_overrides(self) -> list[str]:
+        """What the options say of the config, in the form of --set."""
+        out = list(self.overrides)
+        for key in ("seed", "epochs", "learnrate", "optimizer", "runs"):
+            value = getattr(self, key)
+            if value is not None:
+                out.append(f"{key}={value}")
+        if len(self.resolution) > 2:
+            raise UsageError("--resolution: give it once, or twice for width and height")
+        if self.resolution:
+            out.append(f"resolution=[{', '.join(map(str, self.resolution))}]")
+        if self.snapshot_interval is not None:
+            out.append(f"snapshot_interval={self.snapshot_interval!r}")
+        return out
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked for on the command line."""
+
+    configs: tuple[str, ...]
+    options: Options
+
+    def load(self):  # type: ignore[no-untyped-def]
+        """The experiment, overrides applied. Raises `ConfigError`."""
+        from clipig.config.load import load
+        from clipig.config.overrides import set_text
+
+        experiment = load(*self.configs, overrides=self.options.as_overrides())
+        return set_text(experiment, self.options.text) if self.options.text else experiment
+
+    def name(self) -> str:
+        """What the files are called."""
+        last = self.configs[-1]
+        return "output" if last == "-" else Path(last).stem
+
+    def session(self):  # type: ignore[no-untyped-def]
+        """A session with the models and devices that were asked for."""
+        from clipig.session import Session
+
+        o = self.options
+        progress = None if o.quiet else Download()
+        return Session(o.model, o.device, o.precision, progress=progress)
+
+
+class Download:
+    """Shows how far the download of a model's weights is."""
+
+    def __init__(self) -> None:
+        self._spoken = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if time.monotonic() - self._spoken < 1.0 and done != total:
+            return
+        self._spoken = time.monotonic()
+        size = f" of {total / 1e6:.0f}" if total else ""
+        click.echo(f"\rdownloading weights: {done / 1e6:.0f}{size} MB", err=True, nl=done == total)
+
+
+def start(request: Request) -> None:
+    """A new run."""
+    from clipig.config.dump import dump
+    from clipig.session import pick_device
+    from clipig.sinks.animation import check_kind
+    from clipig.sinks.places import choose, claim
+
+    if request.options.video:
+        check_kind(request.options.video)
+    experiment = request.load()
+    session = request.session()
+    experiments = session.settle(experiment)
+    pick_device(experiments[0].device)
+    groups = session.plan(experiments)  # all faults of the config show here
+    _introduce(request.options, groups)
+    _preload(session, experiments)
+    place = claim(choose(request.options.output or experiment.output, request.name()))
+    whole = experiments[0].model_copy(update={"runs": len(experiments)})
+    text = dump(whole, header=_header(request, groups))
+    place.config.write_text(text, encoding="utf-8")
+    _render(request.options, session, experiments, place, text)
+
+
+def resume(request: Request) -> None:
+    """Go on with the last interrupted run."""
+    from clipig.checkpoints import load_state
+    from clipig.config.load import load
+    from clipig.sinks.files import cut_trace
+    from clipig.sinks.places import choose, unfinished
+
+    experiment = request.load()
+    place = unfinished(choose(request.options.output or experiment.output, request.name()))
+    if place is None:
+        raise OutputError(
+            "nothing to resume: no checkpoint of this config was found "
+            f"in {choose(request.options.output or experiment.output, request.name()).folder}"
+        )
+    text = place.config.read_text(encoding="utf-8")
+    state, about = load_state(place.checkpoint, text)
+    experiments = request.session().settle(load(str(place.config)))
+    session = request.session()
+    done, rows = json.loads(about["done"]), json.loads(about["rows"])
+    if not request.options.quiet:
+        click.echo(f"resuming {place.config.with_suffix('')} after {state.step} steps", err=True)
+    groups = session.plan([experiments[r] for r in rows])
+    _introduce(request.options, groups)
+    cut_trace(place.trace, groups[0].plan.start + state.step)
+    _render(request.options, session, experiments, place, text, state, rows, done,
+            float(about.get("seconds", 0)))
+
+
+def _introduce(options: Options, groups) -> None:  # type: ignore[no-untyped-def]
+    """The first line of the output: which encoder, and why."""
+    if options.quiet:
+        return
+    for info in groups[0].encoders:
+        reason = f" ({info.reason})" if info.reason else ""
+        click.echo(f"encoder: {info.name}, {info.size} px{reason}", err=True)
+
+
+def _preload(session, experiments) -> None:  # type: ignore[no-untyped-def]
+    """Load weights, prompts and init pictures before any file is made."""
+    from clipig.features import encode_prompts
+    from clipig.session import starts
+
+    for group in session.plan(experiments):
+        loaded = session.encoders(group.plan.experiment)
+        encode_prompts(group.plan, loaded, session.prompts)
+        starts(group.plan)
+
+
+def _header(request: Request, groups) -> str:  # type: ignore[no-untyped-def]
+    from clipig import __version__
+
+    models = ", ".join(f"{i.name} {i.checksum}".strip() for i in groups[0].encoders)
+    return (
+        f"made by clipig {__version__} from {' '.join(request.configs)}\nmodel: {models}\n"
+        "clipig run THIS_FILE makes the same picture again"
+    )
+
+
+def _render(  # type: ignore[no-untyped-def]
+    options: Options, session, experiments, place, text: str, state=None,
+    rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
+) -> None:
+    """Run what is not done yet and tell the sinks."""
+    from clipig.sinks.animation import Animation
+    from clipig.sinks.files import Files
+    from clipig.sinks.progress import Progress
+    from clipig.sinks.statistics import Statistics
+
+    first = experiments[0]
+    files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds)
+    sinks = [files]
+    if not options.quiet and first.verbose > 0:
+        sinks.append(Progress(len(experiments)))  # type: ignore[arg-type]
+    if options.verbose or (first.verbose >= 3 and not options.quiet):
+        sinks.append(Statistics(live=True))  # type: ignore[arg-type]
+    if options.video:
+        kind = options.video
+        sinks.append(Animation(kind, lambda row: place.animation(row, len(experiments), kind)))  # type: ignore[arg-type]
+    left = [r for r in range(len(experiments)) if r not in done]
+    parts = [list(rows)] if rows else []
+    parts.append([r for r in left if not rows or r not in rows])
+    interrupted = False
+    try:
+        for part in parts:
+            _part(session, experiments, part, sinks, state)
+            state = None
+    except KeyboardInterrupt:
+        interrupted = True
+    finally:
+        for sink in sinks:
+            sink.close(interrupted or sys.exc_info()[0] is not None)
+    for row in sorted(files.pictures):
+        click.echo(str(files.pictures[row]))
+    if interrupted:
+        click.echo("interrupted; --resume goes on from here", err=True)
+        raise click.exceptions.Exit(130)
+
+
+def _part(session, experiments, rows, sinks, state) -> None:  # type: ignore[no-untyped-def]
+    """Render some of the runs; groups are told with their places in the whole list."""
+    from dataclasses import replace
+
+    if not rows:
+        return
+    for group, event in session.render([experiments[r] for r in rows], state):
+        known = replace(group, rows=tuple(rows[i] for i in group.rows))
+        for sink in sinks:
+            sink(known, event)

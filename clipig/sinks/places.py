@@ -1,0 +1,112 @@
+"""Where a run writes: names that are free, and never a file of the user's."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipig.errors import OutputError
+
+RENDERS = "renders"
+LONGEST = 80
+
+
+@dataclass(frozen=True)
+class Place:
+    """The files of one call of `clipig run`, all beginning with the same stem."""
+
+    folder: Path
+    stem: str
+
+    @property
+    def config(self) -> Path:
+        return self.folder / f"{self.stem}.yaml"
+
+    @property
+    def trace(self) -> Path:
+        return self.folder / f"{self.stem}.trace.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / f"{self.stem}.checkpoint"
+
+    def picture(self, row: int, rows: int) -> Path:
+        """The PNG of one run: `stem.png`, or `stem_012.png` if there are several."""
+        if rows == 1:
+            return self.folder / f"{self.stem}.png"
+        return self.folder / f"{self.stem}_{row:0{max(3, len(str(rows - 1)))}d}.png"
+
+    def snapshot(self, row: int, rows: int, epoch: int) -> Path:
+        """A picture on the way: `stem.snapshots/00120.png`."""
+        folder = self.folder / f"{self.picture(row, rows).stem}.snapshots"
+        return folder / f"{epoch:05d}.png"
+
+    def animation(self, row: int, rows: int, kind: str) -> Path:
+        """An animation: `stem.mp4`."""
+        return self.picture(row, rows).with_suffix(f".{kind}")
+
+
+def slug(text: str) -> str:
+    """A file name made of a text: letters, digits, `-` and `_`, at most 80."""
+    return re.sub(r"[^\w-]+", "-", text, flags=re.ASCII).strip("-")[:LONGEST] or "picture"
+
+
+def choose(output: str | None, name: str) -> Place:
+    """The place that a user means: `DIR/`, `FILE.png`, or nothing (`renders/NAME/NAME`)."""
+    if not output or output == "./":
+        return Place(Path(RENDERS) / slug(name), slug(name))
+    path = Path(output).expanduser()
+    if output.endswith(("/", os.sep)) or path.is_dir():
+        return Place(path, slug(name))
+    suffix = path.suffix.lower()
+    if suffix not in ("", ".png"):
+        raise OutputError(f"{output}: clipig writes .png files, not {suffix}")
+    return Place(path.parent, path.stem if suffix else path.name)
+
+
+def claim(place: Place) -> Place:
+    """Make the folder and reserve a free stem in it (`stem`, `stem-2`, `stem-3` ...).
+
+    The config file is created empty, which keeps the stem from anybody else.
+    Raises `OutputError`.
+    """
+    try:
+        place.folder.mkdir(parents=True, exist_ok=True)
+        number = 1
+        while True:
+            stem = place.stem if number == 1 else f"{place.stem}-{number}"
+            found = Place(place.folder, stem)
+            if not _taken(found):
+                try:
+                    os.close(os.open(found.config, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                except FileExistsError:
+                    pass
+                else:
+                    return found
+            number += 1
+    except OSError as fault:
+        reason = (fault.strerror or str(fault)).lower()
+        raise OutputError(f"{place.folder}: cannot be written: {reason}") from fault
+
+
+def _taken(place: Place) -> bool:
+    """Whether any file of that stem is there."""
+    pattern = re.compile(re.escape(place.stem) + r"(_\d+)?(\.(png|yaml|trace\.jsonl|checkpoint"
+                         r"|snapshots|mp4|webp|gif))$")
+    return any(pattern.match(entry.name) for entry in os.scandir(place.folder))
+
+
+def unfinished(place: Place) -> Place | None:
+    """The latest run of this place that was interrupted: it has a checkpoint or no picture."""
+    if not place.folder.is_dir():
+        return None
+    pattern = re.compile(re.escape(place.stem) + r"(-\d+)?$")
+    found = [
+        p for p in place.folder.glob("*.checkpoint") if pattern.match(p.name[: -len(".checkpoint")])
+    ]
+    if not found:
+        return None
+    newest = max(found, key=lambda p: p.stat().st_mtime)
+    return Place(place.folder, newest.name[: -len(".checkpoint")])
