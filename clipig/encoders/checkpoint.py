@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
@@ -149,14 +151,17 @@ def _read_pickle(path: Path, head: bytes, shapes_only: bool) -> Any:
     if shapes_only and zipfile.is_zipfile(path):
         options["mmap"] = True
     try:
-        return torch.load(path, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, **options)
     except pickle.UnpicklingError as fault:
-        if "weights_only" in str(fault).lower() and "Unsupported" in str(fault):
-            raise EncoderError(
-                "it holds more than tensors and is refused, because loading it could run "
-                f"code ({_first_line(fault)}); save its state_dict alone"
-            ) from fault
-        raise EncoderError(f"damaged, or no checkpoint ({_first_line(fault)})") from fault
+        alien = re.search(r"Unsupported (?:global|class):?(?: GLOBAL)? (\S+)", str(fault))
+        if alien is None:
+            raise EncoderError("damaged, or no checkpoint") from fault
+        raise EncoderError(
+            f"it holds more than tensors ({alien.group(1)[:80]}) and is refused, because "
+            "loading it could run code; save its state_dict alone"
+        ) from fault
     except Exception as fault:  # torch.load raises whatever a broken pickle makes it raise
         raise EncoderError(f"damaged, or no checkpoint ({_first_line(fault)})") from fault
 

@@ -52,7 +52,7 @@ class OpenAIEncoder:
         tower = TransformerTower if architecture.patch else ResNetTower
         self._tower = tower(model.visual, self._dtype).to(self._device).eval()
         self._tower.requires_grad_(False)
-        model.visual = nn.Identity()  # the tower holds what it needs
+        model.visual = nn.Identity().eval()  # the tower holds what it needs
         self._text: Any = model
         self._context = architecture.context
         self._tokenizer = import_clip()._tokenizer

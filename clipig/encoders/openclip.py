@@ -25,7 +25,7 @@ from clipig.encoders.table import ASKED, OPEN_CLIP, nearest
 from clipig.errors import EncoderError
 
 _CONTEXT = 77
-_EARLY = (0, 1, 2, 3)
+_EARLY = 4  # layers for `features`, three for ResNets
 
 
 def _import() -> Any:
@@ -104,7 +104,6 @@ class OpenClipEncoder:
                 pretrained=pretrained,
                 device=self._device,
                 cache_dir=str(cache) if cache else None,
-                weights_only=True,
             )
             self._tokenizer = package.get_tokenizer(architecture)
         except Exception as fault:  # open_clip passes on whatever its many sources raise
@@ -167,7 +166,7 @@ class OpenClipEncoder:
         with self._autocast():
             out = visual.forward_intermediates(
                 self._normalised(views),
-                indices=list(_EARLY),
+                indices=list(range(_early_count(visual))),
                 stop_early=True,
                 intermediates_only=True,
             )
@@ -210,3 +209,12 @@ class OpenClipEncoder:
             return torch.empty(0, self._info.width, device=self._device)
         tokens = self._tokenizer(list(texts)).to(self._device)
         return F.normalize(self._model.encode_text(tokens).float(), dim=-1)
+
+
+def _early_count(visual: Any) -> int:
+    """How many early layers to look at, no more than there are."""
+    if hasattr(visual, "transformer"):
+        return min(_EARLY, len(visual.transformer.resblocks))
+    if hasattr(visual, "trunk"):
+        return min(_EARLY, len(getattr(visual.trunk, "feature_info", ())) or _EARLY)
+    return 3
