@@ -189,7 +189,8 @@ class Studio:
         plan, canvas = self.plan, self.canvas
         self.rule.torch.zero_grad(set_to_none=True)
         loss, self.similarity, reports = self.program.forward(canvas, step)
-        loss.sum().backward()  # the rows share nothing, so their gradients stay apart
+        if loss.requires_grad:  # a phase may have nothing to look at
+            loss.sum().backward()  # the rows share nothing, so their gradients stay apart
         before = {name: p.detach().clone() for name, p in canvas.parameters.items()}
         good = self._gradients(torch.isfinite(loss.detach()))
         with torch.no_grad():
