@@ -305,11 +305,14 @@ def test_random_scale_about_the_middle(pic: Tensor) -> None:
 
 
 def test_random_scale_reduces_antialiased() -> None:
-    x = torch.rand(1, 3, 64, 64)
-    half = shown("random_scale", x[0], scale=[0.5, 0.5])
-    small = tv.resize(x[0], [32, 32], antialias=True)
-    close(half[:, 16:48, 16:48], small, 1e-4)
+    x = picture(3, 64, 64)
+    half = shown("random_scale", x, scale=[0.5, 0.5])
+    small = tv.resize(x, [32, 32], antialias=True)
+    close(half[:, 17:47, 17:47], small[:, 1:-1, 1:-1], 1e-2)
     assert half[:, :15].abs().max() == 0
+    grid = torch.arange(128.0) % 2  # stripes of one pixel become an even gray
+    gray = shown("random_scale", grid.expand(3, 128, 128), scale=[0.4, 0.4])
+    assert (gray[:, 44:84, 44:84] - 0.5).abs().max() < 0.15
 
 
 def test_random_translate_by_whole_pixels(pic: Tensor) -> None:
@@ -469,7 +472,7 @@ def test_cutouts_show_the_piece_as_torchvision_would() -> None:
     got = once(op, x, _Fixed(torch.tensor([0.5, 0.25, 0.75]).view(1, 1, 3)))[0, 0]
     expected = tv.resized_crop(x[0], 36, 12, 48, 48, [24, 24], antialias=True)
     inner = (slice(None), slice(1, -1), slice(1, -1))  # the piece is reduced with what is around it
-    close(got[inner], expected[inner], 1e-3)
+    close(got[inner], expected[inner], 5e-3)
 
 
 # ------------------------------------------------------------- the contract

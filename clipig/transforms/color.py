@@ -18,8 +18,8 @@ LUMA = (0.2989, 0.587, 0.114)
 
 def luma(views: Tensor) -> Tensor:
     """Brightness of `[..., 3, H, W]`: `[..., 1, H, W]`."""
-    weights = torch.tensor(LUMA, dtype=views.dtype, device=views.device).view(3, 1, 1)
-    return (views * weights).sum(-3, keepdim=True)
+    red, green, blue = views.unbind(-3)
+    return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]).unsqueeze(-3)
 
 
 class Add(Pixelwise):
@@ -132,7 +132,8 @@ class Saturation(Pixelwise):
     """0 or more"""
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return (luma(views) + color(p.factor) * (views - luma(views))).clamp(0, 1)
+        gray = luma(views)
+        return (gray + color(p.factor) * (views - gray)).clamp(0, 1)
 
 
 class Contrast(Pixelwise):
