@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec
 from clipig.canvases.color import Axes, Finish, Squash
-from clipig.canvases.fields import Grid, Number, Positive
+from clipig.canvases.fields import Grid, Positive, Power
 from clipig.canvases.offset import OffsetCanvas
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
@@ -169,11 +168,11 @@ class Fourier(CanvasSpec):
 
     magnitude: Literal["free", "fixed"] = "free"
     """`fixed`: only the phases are learned; the spectrum then keeps its first size"""
-    decay: Annotated[Number, Field(ge=0, le=4)] = 1.0
+    decay: Power = 1.0
     """how fast the strength of waves falls with their number"""
     spectrum: Grid | None = None
     """width and height of the grid of waves; default: as many as there are pixels"""
-    contrast: Annotated[Number, Field(gt=0, le=10)] = 1.0
+    contrast: Positive = 1.0
     """`fixed` from noise: standard deviation of the stored numbers"""
     squash: Squash = "sigmoid"
     """how stored numbers become colours"""

@@ -6,15 +6,16 @@ from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec, Picture
 from clipig.canvases.color import Finish
-from clipig.canvases.fields import Count, Kernel, Natural, Positive, Power, Rgb, Share
+from clipig.canvases.fields import Count, Kernel, Natural, Positive, Power, Ratio, Rgb, Span
 from clipig.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.canvases.offset import moment
 from clipig.canvases.precondition import precondition
+from clipig.ops import fixed
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
 
@@ -188,7 +189,7 @@ class Layers(CanvasSpec):
         Rgb | Literal["learned", "random"], BeforeValidator(_named_color)
     ] = "learned"
     """`learned`, `random` at each step (white in the end), `white`, `black`, `gray` or a colour"""
-    ratio: Annotated[Positive, Field(ge=1.05, le=16)] = 2.0
+    ratio: Ratio = 2.0
     """from one level to the next"""
     mask_size: Count = 16
     """longer side of the mask's finest level"""
@@ -196,7 +197,7 @@ class Layers(CanvasSpec):
     """longer side of the shading's finest level"""
     shading: Natural = 1.3
     """strength of the shading: its logarithm is at most this, 0 for none"""
-    sharpness: tuple[Positive, Positive] = (1.0, 4.0)
+    sharpness: Span = (1.0, 4.0)
     """steepness of the mask's edge at the start and at the end"""
     prior: Natural = 1.0
     """factor of the round start of the mask"""
@@ -204,7 +205,7 @@ class Layers(CanvasSpec):
     """whether the layer `texture` has the shading"""
     border: Natural = 2.1
     """penalty: factor of the mask's mean in the border"""
-    border_width: Annotated[Share, Field(le=0.5)] = 0.07
+    border_width: Annotated[float, fixed(minimum=0, maximum=0.5)] = 0.07
     """width of that border, as a fraction of the side"""
     gray: Natural = 0.6
     """penalty: factor of the mean square distance of the picture from gray"""

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec, Picture
 from clipig.canvases.color import Finish
-from clipig.canvases.fields import Count, Positive, Rgb
+from clipig.canvases.fields import Count, Positive, Rgb, Span
 from clipig.canvases.levels import level_shape, resized
 from clipig.canvases.offset import moment
+from clipig.ops import fixed
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
 
@@ -116,11 +117,11 @@ class Palette(CanvasSpec):
 
     cells: Count = 32
     """cells along the longer side, whatever the resolution"""
-    colors: Annotated[Count, Field(ge=2, le=256)] = 8
+    colors: Annotated[int, fixed(integer=True, minimum=2, maximum=256)] = 8
     """K, number of colours"""
     palette: Annotated[list[Rgb], Field(min_length=2, max_length=256)] | None = None
     """fixed colours instead of learned ones, each `red green blue` in 0..1"""
-    hardness: tuple[Positive, Positive] = (20.0, 300.0)
+    hardness: Span = (20.0, 300.0)
     """h at the start and at the end"""
     cell_rate: Positive = 5.0
     """factor of the learning rate of the cells"""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec
 from clipig.canvases.color import Axes, Finish, Squash
-from clipig.canvases.fields import Count, Kernel, Natural, Number, Power, Share
+from clipig.canvases.fields import Count, Kernel, Natural, Power, Ratio, Share
 from clipig.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.canvases.offset import OffsetCanvas, moment
 from clipig.rng import Draw, stream_id
@@ -113,7 +113,7 @@ class Pyramid(CanvasSpec):
 
     levels: list[Count] | Literal["all"] | None = None
     """longer sides in pixels, `all` for every whole number (slow), default by `ratio`"""
-    ratio: Annotated[Number, Field(ge=1.05, le=16)] = 2.0
+    ratio: Ratio = 2.0
     """from one level to the next, from 1 to the size of the picture"""
     interpolation: Kernel = "bilinear"
     """how levels are enlarged"""

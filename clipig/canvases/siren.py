@@ -7,13 +7,13 @@ from functools import lru_cache
 from typing import Annotated, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec
 from clipig.canvases.color import Axes, Finish, Squash
-from clipig.canvases.fields import Count, Number, Positive
+from clipig.canvases.fields import Positive
 from clipig.canvases.offset import OffsetCanvas
+from clipig.ops import fixed
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
 
@@ -90,11 +90,11 @@ class Siren(CanvasSpec):
     name: ClassVar[str] = "siren"
     editable: ClassVar[bool] = True
 
-    width: Annotated[Count, Field(ge=4, le=1024)] = 64
+    width: Annotated[int, fixed(integer=True, minimum=4, maximum=1024)] = 64
     """units per layer"""
-    layers: Annotated[Count, Field(le=64)] = 4
+    layers: Annotated[int, fixed(integer=True, minimum=1, maximum=64)] = 4
     """hidden layers"""
-    w0: Annotated[Number, Field(gt=0, le=1000)] = 20.0
+    w0: Positive = 20.0
     """how fine the waves are: 10 smooth, 30 fine"""
     squash: Squash = "sigmoid"
     """how stored numbers become colours"""
