@@ -26,9 +26,10 @@ from clipig.engine import optimize
 from clipig.errors import ConfigError, DeviceError, Problem
 from clipig.events import Event, Finished, State, Step
 from clipig.features import PromptCache, encode_prompts
-from clipig.images import load_image
+from clipig.images import load_image, load_rgba
 from clipig.ops import nearest
 from clipig.plan import Plan, compile, split
+from clipig.prompts import fill
 from clipig.rng import derive_seed
 
 Progress = Callable[[int, int | None], None]
@@ -107,7 +108,9 @@ class Session:
         """One experiment per run, each with its own seed and the models that are meant.
 
         The first run has the config's seed itself, run k a seed derived from it.
+        Blanks in texts are filled. Raises `ConfigError`.
         """
+        experiment = fill(experiment)
         seed = secrets.randbelow(2**32) if experiment.seed is None else experiment.seed
         update: dict[str, object] = {"runs": 1}
         if self.model is not None:
@@ -169,9 +172,9 @@ class Session:
             group = self._cut(waiting)
             loaded = self.encoders(group.plan.experiment)
             prompts = encode_prompts(group.plan, loaded, self.prompts)
-            start = starts(group.plan)
+            start, mask = starts(group.plan), load_mask(group.plan)
             try:
-                for event in optimize(group.plan, loaded, prompts, start, state):
+                for event in optimize(group.plan, loaded, prompts, start, state, mask):
                     yield group, event
             except (torch.OutOfMemoryError, RuntimeError) as e:
                 if not _out_of_memory(e):
@@ -236,6 +239,15 @@ def starts(plan: Plan) -> Tensor | None:
         if name not in known:
             known[name] = load_image(name, size=size)
     return torch.stack([known[e.init.image or ""] for e in plan.experiments])
+
+
+def load_mask(plan: Plan) -> Tensor | None:
+    """The mask of a plan, `[1, 1, h, w]`: brightness times opacity. Raises `ImageError`."""
+    name = plan.experiment.mask
+    if name is None:
+        return None
+    picture = load_rgba(name, size=plan.phases[-1].size)
+    return (picture[:3].mean(0) * picture[3])[None, None]
 
 
 def _tensor(nested: object) -> Tensor:

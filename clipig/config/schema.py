@@ -215,6 +215,15 @@ class Experiment(Node):
     """how the picture is resized when the resolution changes"""
     canvas: Annotated[CanvasSpec, Entry(CANVASES)] = Pixels()
     """how the picture is stored"""
+    margin: Annotated[float, fixed(minimum=0, maximum=1)] = 0.0
+    """border on each side, as a fraction of the side, that is drawn and seen but not saved"""
+    wrap: bool = False
+    """seamless: opposite edges touch, in the views, in blurs and when resizing"""
+    symmetry: Literal["none", "horizontal", "vertical", "both", "rotate4"] = "none"
+    """mirrored left to right, top to bottom, both, or alike after each quarter turn"""
+    mask: str | None = None
+    """path or http(s) address of a picture: only where it is bright the picture is drawn, the
+    rest stays as it was at the start"""
     model: list[Model] = [Model(name="auto")]
     """the encoder, or several with weights"""
     device: str = "auto"
@@ -239,6 +248,8 @@ class Experiment(Node):
     """decay of the running mean of pictures that is saved instead of the last one; 0 is off"""
     init: Init = Init()
     """the picture at the start"""
+    let: dict[str, str] = {}
+    """words that fill the blanks of the texts: `{animal: penguin}` fills `a {animal}`"""
     targets: list[Target] = []
     """what the picture is optimised for"""
     postproc: list[PostProc] = []
