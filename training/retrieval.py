@@ -1,0 +1,88 @@
+"""How often the right caption is found: the quick measure during training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clipig.encoders.embedded.network import EmbeddedNetwork
+from clipig.encoders.embedded.vocabulary import Vocabulary
+from training.compose import Painter
+from training.scenes import Scene, SceneDrawer
+from training.sources import Bank
+
+COUNT = 400
+
+
+def top_one(pictures: Tensor, texts: Tensor) -> float:
+    """Share of pictures `[N, D]` whose own text `[N, D]` scores highest, rounded."""
+    best = (pictures @ texts.T).argmax(1)
+    return round((best == torch.arange(len(texts))).float().mean().item(), 4)
+
+
+@torch.no_grad()
+def measure_retrieval(
+    network: EmbeddedNetwork, vocabulary: Vocabulary, bank: Bank, full: bool = False
+) -> dict[str, float]:
+    """Top-1 among 400 held-out pairs and 400 nouns, training and held-out style.
+
+    `full` adds the attacked columns. The network is left in eval mode.
+    """
+    network.eval()
+    generator = torch.Generator().manual_seed(5)
+    results: dict[str, float] = {}
+    for held_out_style in (False, True):
+        prefix = "unseen_style_" if held_out_style else ""
+        drawer = SceneDrawer(bank, seed=5, held_out_style=held_out_style)
+        painter = Painter(bank, network.config.size, seed=5, augment=False)
+        for name, scenes in (
+            ("pairs", drawer.draw_test(COUNT)),
+            ("nouns", drawer.draw_nouns(COUNT)),
+        ):
+            pictures = painter.paint(scenes)
+            words, letters = vocabulary.encode([scene.caption for scene in scenes])
+            texts = network.text(words, letters)
+            noise = torch.randn(pictures.shape, generator=generator)
+            mean = pictures.mean((1, 2, 3), keepdim=True)
+            variants = {
+                "clean": pictures,
+                "noise": pictures + 0.25 * noise,
+                "contrast": (pictures - mean) / 3 + 0.5,
+            }
+            if full:
+                variants["attacked"] = attack(network.image, pictures, texts, radius=3.0)
+            for variant, seen in variants.items():
+                found = torch.cat([network.image(part) for part in seen.split(100)])
+                results[f"{prefix}{name}_{variant}"] = top_one(found, texts)
+    return results
+
+
+@torch.enable_grad()
+def attack(
+    encode: Callable[[Tensor], Tensor],
+    pictures: Tensor,
+    texts: Tensor,
+    radius: float,
+    steps: int = 10,
+    scale: float = 15.0,
+) -> Tensor:
+    """L2 projected gradient ascent on the contrastive loss; `radius` is for 64 px."""
+    radius = radius * pictures.shape[-1] / 64
+    own = torch.arange(len(pictures))
+    delta = torch.zeros_like(pictures)
+    for _ in range(steps):
+        moved = (pictures + delta).requires_grad_(True)
+        loss = torch.nn.functional.cross_entropy(encode(moved) @ texts.T * scale, own)
+        (gradient,) = torch.autograd.grad(loss, moved)
+        length = gradient.flatten(1).norm(dim=1).clamp(min=1e-20).view(-1, 1, 1, 1)
+        delta = delta + 2.5 * radius / steps * gradient / length
+        length = delta.flatten(1).norm(dim=1).clamp(min=1e-20).view(-1, 1, 1, 1)
+        delta = delta * (radius / length).clamp(max=1)
+    return (pictures + delta).detach()
+
+
+def captions(scenes: list[Scene]) -> list[str]:
+    """The captions of scenes."""
+    return [scene.caption for scene in scenes]

@@ -1,0 +1,373 @@
+"""Robust contrastive training of the embedded CLIP, from nothing to weights.
+
+    python -m training.train --out training/runs/main --images 3000000
+
+fetches the icon sets, renders the bank of drawings, trains in two one-thread processes
+and writes `<model>.safetensors`, `checkpoint.pt` and `metrics.jsonl`. Started again
+with the same folder it goes on from the checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import os
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from clipig.encoders.embedded.network import EmbeddedNetwork, NetworkConfig
+from clipig.encoders.embedded.vocabulary import Vocabulary
+from training.compose import Painter
+from training.concepts import collect_words
+from training.replay import Replay, Strength
+from training.retrieval import measure_retrieval
+from training.scenes import Kind, Scene, SceneDrawer, also_true
+from training.sources import DATA, Bank, load_bank
+from training.weights import export_weights, grow_network, read_weights
+
+MODELS: dict[str, tuple[NetworkConfig, dict[str, float]]] = {
+    # name: (shape, how often each drawing style is taken)
+    "embedded": (NetworkConfig(depths=(0, 1, 2, 1)), {"own": 1.5}),
+    "embedded-judge": (
+        NetworkConfig(
+            size=64,
+            width=192,
+            stem=(7, 4),
+            channels=(64, 128, 192),
+            depths=(1, 1, 1),
+            activation="gelu",
+            maps=3,
+            buckets=4096,
+            text_width=96,
+            text_depth=1,
+        ),
+        {"fluent": 0.5, "emojione": 1.5, "fxemoji": 1.5},
+    ),
+}
+
+
+@dataclass
+class Settings:
+    """What the command line asks for. Radii are for 64 px."""
+
+    out: Path
+    model: str = "embedded"
+    images: float = 3e6
+    seconds: float = 0.0
+    batch: int = 192
+    processes: int = 2
+    lr: float = 1.5e-3
+    weight_decay: float = 0.02
+    noise: float = 0.45
+    l2: float = 6.0
+    linf: float = 0.05
+    generations: int = 3
+    ema: float = 0.998
+    auxiliary: float = 0.5
+    seed: int = 0
+    start: Path | None = None
+    save_minutes: float = 5.0
+    measure_minutes: float = 8.0
+    device: str = "cpu"
+
+
+@dataclass
+class Progress:
+    """How far the training is; `seconds` counts working time only."""
+
+    step: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    done: float = 0.0
+
+
+class Trainer:
+    """One process of the training; all of them hold the same weights."""
+
+    def __init__(self, settings: Settings, bank: Bank, rank: int = 0):
+        self.settings, self.bank, self.rank = settings, bank, rank
+        torch.manual_seed(settings.seed)
+        config, style_weights = MODELS[settings.model]
+        self.words = collect_words(bank.concepts)
+        config = replace(config, words=len(self.words))
+        self.vocabulary = Vocabulary(self.words, config.buckets, config.groups, config.context)
+        if settings.start is None:
+            network = EmbeddedNetwork(config)
+        else:
+            network = grow_network(config, self.words, read_weights(settings.start))
+        self.network = network.train()
+        network.image.to(memory_format=torch.channels_last)
+        self.temperature = nn.Parameter(torch.tensor(math.log(15.0)))
+        count = len(bank.concepts)
+        self.classifiers = nn.ModuleList(nn.Linear(config.width, count) for _ in range(2))
+        self.parameters = [
+            *network.parameters(),
+            self.temperature,
+            *self.classifiers.parameters(),
+        ]
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for p in self.parameters if p.ndim > 1]},
+                {"params": [p for p in self.parameters if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=settings.lr,
+            betas=(0.9, 0.98),
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+        self.average = copy.deepcopy(network).eval().requires_grad_(False)
+        self.progress = Progress()
+        seed = settings.seed + 1000 * rank + 1
+        self.drawer = SceneDrawer(bank, seed, style_weights)
+        self.painter = Painter(bank, config.size, seed)
+        self.replay = Replay(settings.generations, seed)
+        self.means: tuple[Tensor, Tensor] | None = None
+
+    def step(self) -> dict[str, float]:
+        """One update. Returns the numbers worth writing down."""
+        began = time.perf_counter()
+        settings, replay = self.settings, self.replay
+        self._set_lr()
+        strength = self._strength()
+        scenes = self.drawer.draw(replay.fresh_count(settings.batch))
+        batch = replay.add(scenes, self.painter.paint(scenes), strength)
+        pictures = replay.noisy(batch).contiguous(memory_format=torch.channels_last)
+        pictures.requires_grad_(True)
+        words, letters = self.vocabulary.encode([scene.caption for scene in batch.scenes])
+        words[(torch.rand(words.shape) < 0.1) & (words > 0)] = 1
+        with torch.autocast("cpu", torch.bfloat16):
+            found = self.network.image(pictures)
+            with sdpa_kernel(SDPBackend.MATH):  # its backward is many times faster on CPU
+                texts = self.network.text(words, letters)
+        loss, accuracy = self._contrast(found, texts, batch.scenes)
+        auxiliary = self._classify(found, batch.scenes)
+        self.optimizer.zero_grad(set_to_none=True)
+        (loss + settings.auxiliary * auxiliary).backward()
+        assert pictures.grad is not None
+        replay.attack(batch, pictures.grad, strength)
+        spent = self._share_gradients(min(time.perf_counter() - began, 5.0))
+        norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self._update_average(found.detach(), texts.detach())
+        progress = self.progress
+        progress.step += 1
+        progress.images += settings.batch * settings.processes
+        progress.seconds += spent
+        progress.done = max(
+            progress.images / settings.images if settings.images else 0.0,
+            progress.seconds / settings.seconds if settings.seconds else 0.0,
+        )
+        return {
+            "loss": loss.item(),
+            "auxiliary": auxiliary.item(),
+            "accuracy": accuracy,
+            "temperature": self.temperature.exp().item(),
+            "gradient": norm.item(),
+        }
+
+    def _set_lr(self) -> None:
+        done = self.progress.done
+        warm = min(1.0, done / 0.02 + 0.02)
+        rate = warm * (0.5 + 0.5 * math.cos(math.pi * min(1.0, done))) + 0.002
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.lr * rate
+
+    def _strength(self) -> Strength:
+        """Noise at once, attacks from a third to full over the first 60 % of the run."""
+        settings = self.settings
+        ramp = min(1.0, 0.35 + 0.65 * self.progress.done / 0.6)
+        if settings.start is None:
+            ramp *= min(1.0, self.progress.done / 0.15)
+        return Strength(settings.l2 * ramp, settings.linf * ramp, settings.noise)
+
+    def _contrast(
+        self, found: Tensor, texts: Tensor, scenes: list[Scene]
+    ) -> tuple[Tensor, float]:
+        """Symmetric InfoNCE; captions that are also true count neither way."""
+        scale = self.temperature.clamp(max=math.log(60.0)).exp()
+        ignored = also_true(scenes)
+        logits = found @ texts.T * scale
+        own = torch.arange(len(scenes))
+        rows = logits.masked_fill(ignored, -1e4)
+        columns = logits.T.masked_fill(ignored.T, -1e4)
+        loss = (F.cross_entropy(rows, own) + F.cross_entropy(columns, own)) / 2
+        return loss, (rows.argmax(1) == own).float().mean().item()
+
+    def _classify(self, found: Tensor, scenes: list[Scene]) -> Tensor:
+        """Auxiliary: name A and B from the picture's embedding. Thrown away later."""
+        first = [s.a if s.kind in (Kind.SINGLE, Kind.MADE, Kind.TINT, Kind.BOTH) else -1 for s in scenes]
+        second = [s.b if s.kind in (Kind.MADE, Kind.BOTH, Kind.TILES) else -1 for s in scenes]
+        loss = found.new_zeros(())
+        for classifier, labels in zip(self.classifiers, (first, second), strict=True):
+            loss = loss + F.cross_entropy(
+                classifier(found * 16), torch.tensor(labels), ignore_index=-1
+            )
+        return loss / 2
+
+    def _share_gradients(self, spent: float) -> float:
+        """Average the gradients of all processes; returns the slowest one's seconds."""
+        if self.settings.processes == 1:
+            return spent
+        held = [p for p in self.parameters if p.grad is not None]
+        flat = torch.cat([p.grad.flatten() for p in held] + [torch.tensor([spent])])
+        dist.all_reduce(flat)
+        flat /= self.settings.processes
+        offset = 0
+        for p in held:
+            assert p.grad is not None
+            p.grad.copy_(flat[offset : offset + p.numel()].view_as(p))
+            offset += p.numel()
+        return float(flat[-1])
+
+    @torch.no_grad()
+    def _update_average(self, found: Tensor, texts: Tensor) -> None:
+        step = self.progress.step
+        keep = min(self.settings.ema, (1 + step) / (20 + step))
+        averages, values = [], []
+        for average, value in zip(
+            self.average.state_dict().values(), self.network.state_dict().values(), strict=True
+        ):
+            if average.is_floating_point():
+                averages.append(average)
+                values.append(value)
+        torch._foreach_lerp_(averages, values, 1 - keep)
+        new = (found.mean(0), texts.float().mean(0))
+        if self.means is None:
+            self.means = new
+        self.means = tuple(old.lerp(now, 0.01) for old, now in zip(self.means, new, strict=True))
+
+    def export(self) -> None:
+        """Write the averaged weights."""
+        progress = self.progress
+        export_weights(
+            self.average,
+            self.words,
+            self.settings.out / f"{self.settings.model}.safetensors",
+            self.means,
+            {"images": progress.images, "hours": round(progress.seconds / 3600, 3)},
+        )
+
+    def save(self) -> None:
+        """Write the checkpoint, in one piece or not at all."""
+        path = self.settings.out / "checkpoint.pt"
+        torch.save(
+            {
+                "network": self.network.state_dict(),
+                "average": self.average.state_dict(),
+                "classifiers": self.classifiers.state_dict(),
+                "temperature": self.temperature.detach(),
+                "optimizer": self.optimizer.state_dict(),
+                "progress": vars(self.progress),
+                "means": self.means,
+            },
+            path.with_suffix(".part"),
+        )
+        path.with_suffix(".part").replace(path)
+
+    def resume(self) -> None:
+        """Go on from the checkpoint in the folder, if there is one."""
+        path = self.settings.out / "checkpoint.pt"
+        if not path.exists():
+            return
+        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        self.network.load_state_dict(saved["network"])
+        self.average.load_state_dict(saved["average"])
+        self.classifiers.load_state_dict(saved["classifiers"])
+        self.temperature.data.copy_(saved["temperature"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.progress = Progress(**saved["progress"])
+        self.means = saved["means"]
+        seed = self.settings.seed + 1000 * self.rank + 1 + 7919 * self.progress.step
+        self.drawer.rng.seed(seed)
+        self.painter.rng.manual_seed(seed)
+        self.replay.rng.manual_seed(seed)
+
+
+def run_process(rank: int, settings: Settings, data: Path = DATA) -> None:
+    """Train in one process until the images or the seconds are used up."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    if settings.processes > 1:
+        meeting = (settings.out / "meeting").resolve()
+        dist.init_process_group(
+            "gloo", init_method=f"file://{meeting}", rank=rank, world_size=settings.processes
+        )
+    trainer = Trainer(settings, load_bank(data), rank)
+    trainer.resume()
+    train(trainer)
+
+
+def train(trainer: Trainer) -> None:
+    """Steps, with checkpoints and measures from the first process in between."""
+    settings, progress = trainer.settings, trainer.progress
+    saved = measured = began = time.monotonic()
+    start_images = progress.images
+    while progress.done < 1:
+        numbers = trainer.step()
+        if trainer.rank:
+            continue
+        now = time.monotonic()
+        if progress.step % 25 == 0:
+            rate = (progress.images - start_images) / (now - began)
+            write_metrics(settings.out, {**vars(progress), **numbers, "rate": rate})
+        if now - saved > 60 * settings.save_minutes:
+            trainer.save()
+            trainer.export()
+            saved = now
+        if now - measured > 60 * settings.measure_minutes:
+            measure(trainer)
+            measured = time.monotonic()
+    if trainer.rank == 0:
+        trainer.save()
+        trainer.export()
+        measure(trainer)
+
+
+def measure(trainer: Trainer) -> None:
+    """Retrieval of the averaged weights, to the metrics file."""
+    results = measure_retrieval(trainer.average, trainer.vocabulary, trainer.bank)
+    write_metrics(trainer.settings.out, {"images": trainer.progress.images, "measured": results})
+
+
+def write_metrics(out: Path, entry: dict[str, Any]) -> None:
+    """Append one JSON line."""
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in entry.items()}
+    with (out / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(rounded) + "\n")
+
+
+def parse_settings(arguments: list[str] | None = None) -> Settings:
+    """Command line to settings: every field of `Settings` is an option."""
+    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
+    defaults = Settings(out=Path("training/runs/main"))
+    for key, default in vars(defaults).items():
+        kind = Path if key in ("out", "start") else type(default)
+        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default)
+    return Settings(**vars(parser.parse_args(arguments)))
+
+
+def main() -> None:
+    settings = parse_settings()
+    settings.out.mkdir(parents=True, exist_ok=True)
+    (settings.out / "meeting").unlink(missing_ok=True)
+    load_bank()
+    if settings.processes == 1:
+        run_process(0, settings)
+    else:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        torch.multiprocessing.spawn(run_process, (settings,), settings.processes)
+
+
+if __name__ == "__main__":
+    main()
