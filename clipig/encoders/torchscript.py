@@ -183,7 +183,10 @@ class TorchScriptArchive:
         key = f"{self._root}data/{storage.key}"
         size = storage.length * storage.dtype.itemsize
         try:
-            if self._zip.getinfo(key).file_size != size:
+            entry = self._zip.getinfo(key)
+            if entry.compress_type != zipfile.ZIP_STORED:  # torch never does; a zip bomb would
+                raise EncoderError(f"a damaged TorchScript archive: {key} is compressed")
+            if entry.file_size != size:
                 raise EncoderError(f"a damaged TorchScript archive: {key} has the wrong size")
             raw = bytearray(self._zip.read(key))
         except (zipfile.BadZipFile, KeyError, OSError, EOFError, ValueError) as fault:
