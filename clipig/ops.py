@@ -14,8 +14,21 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from clipig.values import (
-    LIVE, RATE, SHAPE, TIME, Fixed, FrameTime, Numbers, Value, constant, fault, fixed, found,
-    nearest, split_outside_brackets, wrong,
+    LIVE,
+    RATE,
+    SHAPE,
+    TIME,
+    Fixed,
+    FrameTime,
+    Numbers,
+    Value,
+    constant,
+    fault,
+    fixed,
+    found,
+    nearest,
+    split_outside_brackets,
+    wrong,
 )
 
 FULL_START, FULL_END = FrameTime(0.0), FrameTime(1.0)
@@ -65,7 +78,7 @@ class Op(Node):
     def _from_bare_value(cls, raw: object) -> object:
         if raw is None:
             return {}
-        if isinstance(raw, dict) or isinstance(raw, BaseModel):
+        if isinstance(raw, dict | BaseModel):
             return raw
         if not cls.sole:
             keys = ", ".join(cls.model_fields) or "nothing"

@@ -260,7 +260,7 @@ def split_outside_brackets(text: str) -> list[str]:
     depth, flat = 0, []
     for character in text.strip():
         depth += (character in "([{") - (character in ")]}")
-        flat.append(character if depth == 0 or not (character == "," or character.isspace()) else "_")
+        flat.append("_" if depth and (character == "," or character.isspace()) else character)
     mask, text = "".join(flat), text.strip()
     pieces, last = [], 0
     for match in re.finditer(r"\s*,\s*" if "," in mask else r"\s+", mask):

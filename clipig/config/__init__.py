@@ -1,0 +1,13 @@
+"""Configs: what was asked for, from YAML to a typed experiment and back."""
+
+from __future__ import annotations
+
+from clipig.config.dump import dump
+from clipig.config.find import shipped
+from clipig.config.load import Loaded, Text, changed, load, load_text, read, set_text
+from clipig.config.schema import Experiment, Feature, Init, Model, PostProc, Target
+
+__all__ = [
+    "Experiment", "Feature", "Init", "Loaded", "Model", "PostProc", "Target", "Text", "changed",
+    "dump", "load", "load_text", "read", "set_text", "shipped",
+]

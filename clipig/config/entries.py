@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from clipig.ops import Op, found, nearest, wrong
+
+if TYPE_CHECKING:
+    from typing_extensions import LiteralString
 
 
 def read_entries(
@@ -18,7 +21,8 @@ def read_entries(
 ) -> list[Op]:
     """The ops of one list entry, in written order: usually one.
 
-    `refused` names what is not in the table and why. Raises a pydantic `ValidationError` whose locations are `(name, field, ...)`.
+    `refused` names what is not in the table and why. Raises a pydantic
+    `ValidationError` whose locations are `(name, field, ...)`.
     """
     if isinstance(raw, Op):
         return [raw]
@@ -30,7 +34,8 @@ def read_entries(
     problems: list[InitErrorDetails] = []
     for name, value in raw.items():
         if name not in table:
-            problems.append(_detail((str(name),), unknown(table, name, refused), value))
+            message = unknown(table, name, refused)
+            problems.append(_detail((str(name),), message, value, "clipig_name"))
             continue
         try:
             ops.append(table[name].model_validate(value))
@@ -50,8 +55,10 @@ def unknown(table: Mapping[str, Any], name: object, refused: Mapping[str, str]) 
 
 
 
-def _detail(place: tuple[str | int, ...], message: str, value: object) -> InitErrorDetails:
-    error = PydanticCustomError("clipig", "{message}", {"message": message})
+def _detail(
+    place: tuple[str | int, ...], message: str, value: object, kind: LiteralString = "clipig"
+) -> InitErrorDetails:
+    error = PydanticCustomError(kind, "{message}", {"message": message})
     return InitErrorDetails(type=error, loc=place, input=value)
 
 

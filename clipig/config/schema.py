@@ -14,8 +14,22 @@ from clipig.config.entries import Entry, EntryList
 from clipig.config.semantics import misfits
 from clipig.constraints import CONSTRAINTS, Constraint
 from clipig.ops import (
-    LIVE, SHAPE, TIME, Color, FrameTime, Node, Numbers, Size, Value, Weight, Windowed, constant,
-    fault, fixed, found, wrong,
+    LIVE,
+    SHAPE,
+    TIME,
+    Color,
+    FrameTime,
+    Node,
+    Numbers,
+    Size,
+    Value,
+    Weight,
+    Windowed,
+    constant,
+    fault,
+    fixed,
+    found,
+    wrong,
 )
 from clipig.optimizers import OPTIMIZERS, Adam, OptimizerSpec
 from clipig.transforms import RESIZING, TRANSFORMS, Transform

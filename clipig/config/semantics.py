@@ -39,6 +39,12 @@ def _models(experiment: Experiment) -> Iterator[Misfit]:
 
 def _canvas(experiment: Experiment) -> Iterator[Misfit]:
     canvas = experiment.canvas
+    if experiment.wrap and experiment.margin > 0:
+        yield (
+            ("margin",),
+            f"found {experiment.margin:g} beside `wrap: true`, expected 0: "
+            "a picture whose edges touch has no margin",
+        )
     for number, target in enumerate(experiment.targets):
         if target.look_at not in canvas.shows:
             shown = " or ".join(sorted(canvas.shows))
@@ -61,8 +67,8 @@ def _weights(experiment: Experiment) -> Iterator[Misfit]:
 
 
 def _idle(target: Target) -> bool:
-    parts = [*target.features, *target.constraints]
-    return _zero(target.weight) or all(_zero(part.weight) for part in parts)
+    weights = [f.weight for f in target.features] + [c.weight for c in target.constraints]
+    return _zero(target.weight) or all(map(_zero, weights))
 
 
 def _zero(value: Value) -> bool:

@@ -1,0 +1,163 @@
+"""Pydantic's errors in our words, at the place where the user wrote the value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from clipig.config.entries import Entry, EntryList
+from clipig.config.schema import Experiment, PostProc
+from clipig.config.tree import Path, Place, Tree
+from clipig.errors import Problem
+from clipig.ops import Op, numbers_of
+from clipig.values import found, nearest
+
+TEXTS = {
+    "bool_type": "true or false", "string_type": "text", "list_type": "a list",
+    "int_type": "a whole number", "float_type": "a number", "finite_number": "a number",
+    "greater_than_equal": "{ge} or more", "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less", "less_than": "less than {lt}",
+}
+"""What is allowed, by pydantic's type of error."""
+
+NAMES = ("extra_forbidden", "clipig_name")
+"""Errors about a key instead of its value."""
+
+
+def problem_of(tree: Tree, error: Mapping[str, Any]) -> Problem:
+    """One of pydantic's errors about a tree as a problem with a place."""
+    place, path, node = locate(tree, error["loc"], key=error["type"] in NAMES)
+    return place.problem(message_of(error, node), path)
+
+
+def locate(
+    tree: Tree, loc: Iterable[str | int], key: bool = False
+) -> tuple[Place, Path, Tree]:
+    """Where a value (or its `key`) stands, the path as the user wrote it, and the value.
+
+    Steps that the user left out (the field of `- blur: 5`, the list around a
+    single model) are passed over, so that the nearest value is shown.
+    """
+    path: Path = ()
+    place, node = tree.place, tree
+    for step in loc:
+        below = node.step(step)
+        if below is None:
+            continue
+        place = below.place
+        if isinstance(step, str) and (key or isinstance(below.value, dict | list)):
+            place = node.keys.get(step, place)
+        path, node = (*path, step), below
+    return place, path, node
+
+
+def message_of(error: Mapping[str, Any], node: Tree) -> str:
+    """What was found, what is allowed, the nearest name."""
+    kind, loc, raw = error["type"], tuple(error["loc"]), error["input"]
+    if kind in ("clipig", "clipig_name", "value_error", "assertion_error"):
+        return str(error["msg"]).removeprefix("Value error, ")
+    if kind == "extra_forbidden":
+        return _unknown_key(loc)
+    if kind == "missing":
+        return f"found no `{loc[-1]}`, expected {_allowed(loc)}"
+    if kind == "literal_error":
+        return _choice(error, raw, node)
+    if kind in ("model_type", "model_attributes_type", "dict_type"):
+        return f"found {spelled(raw, node)}, expected a mapping{_keys(owner(loc))}"
+    if kind in TEXTS:
+        expected = TEXTS[kind].format(**error.get("ctx", {}))
+        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw)}"
+    return f"found {spelled(raw, node)}: {error['msg']}"
+
+
+def spelled(raw: object, node: Tree) -> str:
+    """The value as the user spelled it."""
+    if isinstance(raw, bool) and node.written:
+        return f"`{node.written}`"
+    return found(raw)
+
+
+def _remedy(kind: str, raw: object) -> str:
+    if kind == "string_type" and isinstance(raw, bool):
+        return "; YAML reads this word as true or false, put it in quotes"
+    if kind == "string_type" and isinstance(raw, int | float):
+        return "; put it in quotes"
+    if kind == "bool_type" and str(raw).lower() in ("true", "false"):
+        return " without quotes"
+    if kind == "list_type" and isinstance(raw, dict | str):
+        return ", each entry begun with `- `"
+    return ""
+
+
+def _unknown_key(loc: Path) -> str:
+    cls = owner(loc[:-1])
+    keys = keys_of(cls) if cls else []
+    listing = f"; known are {', '.join(keys)}" if keys else ""
+    return f"found an unknown key{nearest(str(loc[-1]), keys) or listing}"
+
+
+def _choice(error: Mapping[str, Any], raw: object, node: Tree) -> str:
+    choices = str(error["ctx"]["expected"])
+    near = nearest(raw, choices.replace("'", "").replace(" or ", ", ").split(", ")) if (
+        isinstance(raw, str)
+    ) else ""
+    return f"found {spelled(raw, node)}, expected {choices}{near}"
+
+
+def _keys(cls: type[BaseModel] | None) -> str:
+    return f" with {', '.join(keys_of(cls))}" if cls else ""
+
+
+def keys_of(cls: type[BaseModel]) -> list[str]:
+    """The keys that a user may write below a model."""
+    keys = [name for name in cls.model_fields if not (cls is PostProc and name == "transforms")]
+    return [*keys, "the name of an edit"] if cls is PostProc else keys
+
+
+def _allowed(loc: Path) -> str:
+    """What a field that is missing would take."""
+    cls = owner(loc[:-1])
+    if cls is None or loc[-1] not in cls.model_fields:
+        return "it"
+    return allowed(cls, str(loc[-1]))
+
+
+def allowed(cls: type[BaseModel], name: str) -> str:
+    """What a field takes, in words: `1 or 3 numbers of at least 0`."""
+    if mark := numbers_of(cls).get(name):
+        return mark.describe()
+    annotation = cls.model_fields[name].annotation
+    return {str: "a text", bool: "true or false"}.get(annotation, "it")  # type: ignore[arg-type]
+
+
+def owner(loc: Path) -> type[BaseModel] | None:
+    """The model that lies at a location of pydantic's."""
+    cls: type[BaseModel] | None = Experiment
+    table: Mapping[str, type[Op]] = {}
+    for key in loc:
+        if isinstance(key, int):
+            continue
+        if key in table:
+            cls, table = table[key], {}
+        elif cls and key in cls.model_fields:
+            info = cls.model_fields[key]
+            table = table_of(info)
+            cls = None if table else next(iter(models_in(info.annotation)), None)
+    return cls
+
+
+def table_of(info: FieldInfo) -> Mapping[str, type[Op]]:
+    """The table of ops whose names a field takes, if it does."""
+    marks = [m for m in info.metadata if isinstance(m, Entry | EntryList)]
+    return marks[0].table if marks else {}
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation mentions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
+
