@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from clipig.config.dump import dump
-from clipig.config.find import shipped
 from clipig.config.load import Loaded, Text, changed, load, load_text, read, set_text
 from clipig.config.schema import Experiment, Feature, Init, Model, PostProc, Target
+from clipig.config.shipped import shipped
 
 __all__ = [
     "Experiment", "Feature", "Init", "Loaded", "Model", "PostProc", "Target", "Text", "changed",

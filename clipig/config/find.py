@@ -1,28 +1,15 @@
-"""Where configs come from: files, standard input, and those shipped with the package."""
+"""The text of a config, from a file, standard input or those shipped with the package."""
 
 from __future__ import annotations
 
 import sys
-from importlib.resources import files
 from pathlib import Path
 
+from clipig.config.shipped import SUFFIXES, paths
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError
 from clipig.values import nearest
-
-SUFFIXES = (".yaml", ".yml")
-
-
-def shipped() -> dict[str, Path]:
-    """The shipped configs by name, such as `penguin_piano`; sorted."""
-    package = Path(str(files("clipig")))
-    for folder in (package / "configs", package.parent / "configs"):
-        if folder.is_dir():
-            paths = sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES)
-            return {p.relative_to(folder).with_suffix("").as_posix(): p for p in paths}
-    return {}
-
 
 def fetch(source: str | Path) -> tuple[bytes, str]:
     """The bytes of a config and the name to call it by in messages.
@@ -43,7 +30,7 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         raise ConfigError([place.problem(f"cannot be read: {reason}")]) from None
-    known = shipped()
+    known = paths()
     name = str(source).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
     if name in known:
         return known[name].read_bytes(), str(source)
