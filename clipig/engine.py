@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clipig.canvases import Canvas, Picture
+from clipig.canvases.frame import Framed
 from clipig.encoders.protocol import Encoder
 from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import Prompts, fair_scales, similarities
@@ -29,16 +30,17 @@ WATCH = 20
 
 def optimize(
     plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
-    start: Tensor | None = None, state: State | None = None,
+    start: Tensor | None = None, state: State | None = None, mask: Tensor | None = None,
 ) -> Iterator[Event]:
     """Run a plan; one `Step` event per optimizer step, `Finished` at the end.
 
     `encoders` are those of `plan.encoders`, all on one device, which is where
     everything happens. `prompts` come from `encode_prompts`. `start` is the
     init picture `[R|1, 3, H, W]` for configs that have one, at any size.
-    `state` (from an event of an equal plan) goes on where it was taken.
+    `state` (from an event of an equal plan) goes on where it was taken. `mask`
+    `[1, 1, h, w]` is 1 where the picture may change.
     """
-    studio = Studio(plan, encoders, prompts, start, state)
+    studio = Studio(plan, encoders, prompts, start, state, mask)
     first = studio.done
     for phase in plan.phases:
         if phase.last <= first:
@@ -94,7 +96,7 @@ class Studio:
 
     def __init__(
         self, plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
-        start: Tensor | None, state: State | None,
+        start: Tensor | None, state: State | None, mask: Tensor | None = None,
     ):
         self.plan, self.encoders, self.prompts = plan, encoders, prompts
         device = encoders[0].device
@@ -108,9 +110,9 @@ class Studio:
         size = state.size if state else plan.phases[0].size
         self.size: Shape = size
         experiment = plan.experiment
-        picture = self._start(start, size)
-        self.canvas = experiment.canvas.build(
-            picture, size, self.draw, "noise" if start is None else "picture"
+        self.canvas = Framed.build(
+            experiment.canvas, plan.frame, lambda shape: self._start(start, shape), size,
+            self.draw, "noise" if start is None else "picture", mask,
         )
         if state is not None:
             self.canvas.load({k: v.to(device) for k, v in state.canvas.items()})
@@ -148,7 +150,8 @@ class Studio:
             if wanted:
                 side = encoder.info.size
                 with torch.no_grad():
-                    whole = resize(self.canvas.picture(0.0).rgb.clamp(0, 1), (side, side))
+                    whole = self.canvas.shown(self.canvas.picture(0.0)).rgb.clamp(0, 1)
+                    whole = resize(whole, (side, side))
                     rows = encoder.encode_image(whole)[:, None]
             for index, prompts in self.prompts.items():
                 embeddings = prompts[number]
@@ -238,7 +241,7 @@ class Studio:
         if not decay:
             return
         with torch.no_grad():
-            rgb = self.canvas.picture(self.plan.time[step]).rgb
+            rgb = self.canvas.shown(self.canvas.picture(self.plan.time[step])).rgb
         if self.average is None:
             self.average = torch.zeros_like(rgb)
         self.average = torch.lerp(rgb, self.average, decay)
@@ -247,11 +250,11 @@ class Studio:
         """What is saved: the canvas now, or the running mean."""
         t = self.plan.time[max(self.done - 1, 0)]
         with torch.no_grad():
-            picture = self.canvas.picture(t)
-        if self.average is None:
-            return picture
-        correction = 1 - self.plan.experiment.ema ** self.done
-        return Picture(self.average / correction, picture.layers)
+            picture = self.canvas.shown(self.canvas.picture(t))
+            if self.average is None:
+                return picture
+            correction = 1 - self.plan.experiment.ema ** self.done
+            return self.canvas.restored(Picture(self.average / correction, picture.layers))
 
     def newly_diverged(self) -> tuple[int, ...]:
         """Runs that fell since the last call. Waits for the device."""

@@ -15,6 +15,7 @@ import torch
 from pydantic import BaseModel
 
 from clipig.binding import Bound, Clock, Table, bind, statics
+from clipig.canvases.frame import Frame
 from clipig.config.schema import Experiment, PostProc, Target
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
@@ -110,6 +111,11 @@ class Plan:
         return self.experiments[0]
 
     @property
+    def frame(self) -> Frame:
+        """Margin, wrap and symmetry of the canvas."""
+        return frame(self.experiment)
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(e.seed or 0 for e in self.experiments)
 
@@ -124,6 +130,11 @@ class Plan:
     def phase_at(self, step: int) -> Phase:
         """The phase that step `step` belongs to."""
         return next(p for p in self.phases if step < p.last)
+
+
+def frame(experiment: Experiment) -> Frame:
+    """What goes around the canvas of an experiment."""
+    return Frame(experiment.margin, experiment.wrap, experiment.symmetry)
 
 
 def compile(experiments: Sequence[Experiment], encoders: Sequence[EncoderInfo]) -> Plan:
@@ -275,6 +286,7 @@ class _Draft:
         self.experiments, self.clocks, self.encoders = tuple(experiments), clocks, encoders
         self.first, self.clock = experiments[0], clocks[0]
         self.draw = Draw([e.seed or 0 for e in experiments])
+        self.frame = frame(self.first)
         self.bounds: dict[tuple[Any, ...], Bound] = {}
 
     def plan(self) -> Plan:
@@ -315,6 +327,10 @@ class _Draft:
         return self.bounds[place]
 
     def phase(self, moment: _Moment, first: int, last: int) -> Phase:
+        height, width = moment.size
+        if self.frame.symmetry == "rotate4" and height != width:
+            self.clock.blame("symmetry", f"found 'rotate4' for a picture of {width}x{height}, "
+                             "expected a square picture")
         targets = tuple(self.target(row, moment.size) for row in moment.targets)
         postproc = tuple(self.post(row, moment.size) for row in moment.postproc)
         return Phase(first, last, moment.size, targets, postproc)
@@ -325,7 +341,8 @@ class _Draft:
         key = f"targets[{index}]"
         peers = [e.targets[index] for e in self.experiments]
         wanted = int(dict(views_row)["batch_size"][0])
-        random = any(
+        first_op = self.frame.first_op(size)
+        random = first_op is not None or any(
             op.random or any(
                 v is not None and v.random
                 for v in (getattr(op, n) for n in numbers_of(type(op)))
@@ -338,6 +355,12 @@ class _Draft:
                       views, dict(op_rows[i]))
             for i, op in enumerate(target.transforms)
         )
+        streams = tuple(stream_id(key, "transform", i) for i in range(len(ops)))
+        if first_op is not None:
+            fixed = {"size": size} if first_op.name == "random_crop" else {}
+            place = f"{key}.{first_op.name}"
+            ops = (self.bind([first_op] * len(peers), place, views, fixed), *ops)
+            streams = (stream_id(place), *streams)
         constraints = tuple(
             ConstraintPlan(
                 self.bind([p.constraints[i] for p in peers],
@@ -348,7 +371,10 @@ class _Draft:
         )
         segments = {}
         for side in sorted({e.size for e in self.encoders}):
-            segments[side] = self.chain(ops, size, (side, side), f"{key}.transforms")
+            segments[side] = self.chain(
+                ops, self.frame.outer(size), (side, side), f"{key}.transforms",
+                added=len(ops) - len(target.transforms),
+            )
             for c in constraints:
                 node: Any = c.bound.node
                 fault = node.check((side, side), c.bound.at(0) if not c.bound.live else
@@ -364,7 +390,7 @@ class _Draft:
             self.bind(peers, key, views, dict(views_row)), views, repeats, features, bounds,
             tuple("weight" in b.live or float(b.tables["weight"].data.max()) > 0 for b in bounds),
             ops, segments,
-            tuple(stream_id(key, "transform", i) for i in range(len(ops))),
+            streams,
             constraints,
         )
 
@@ -380,14 +406,16 @@ class _Draft:
         return PostPlan(index, ops, self.chain(ops, size, size, key), streams)
 
     def chain(
-        self, ops: Sequence[Bound], size: Shape, final: Shape, key: str
+        self, ops: Sequence[Bound], size: Shape, final: Shape, key: str, added: int = 0
     ) -> tuple[Segment, ...]:
+        """The segments of a chain; `added` of the ops stand before the user's."""
         nodes: list[Any] = [b.node for b in ops]
         try:
             return arrange(nodes, [_Fixed(b.fixed) for b in ops], size, final)
         except ChainError as e:
             name = nodes[e.index].name
-            place = f"{key}[{e.index}].{name}" if key.endswith("transforms") else f"{key}.{name}"
+            listed = key.endswith("transforms")
+            place = f"{key}[{e.index - added}].{name}" if listed else f"{key}.{name}"
             self.clock.blame(place, e.message)
             return ()
 

@@ -68,6 +68,8 @@ class Program:
         for post, bounds in zip(self.phase.postproc, self.post, strict=True):
             draws = [ViewDraw(self.draw, s, step, 1) for s in post.streams]
             params = [b.at(step) for b in bounds]
+            for p in params:
+                p.wrap = self.plan.frame.wrap
             with torch.no_grad():
                 edited = chain.run(
                     post.segments, _nodes(bounds), canvas.raw(), params, draws, 1

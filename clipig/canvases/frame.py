@@ -5,30 +5,33 @@ How the engine uses it:
     frame = Frame(experiment.margin, experiment.wrap, experiment.symmetry)
     canvas = Framed.build(spec, frame, start, size, draw, init, mask)
     canvas.picture(t)             # for the views: with the margin, frame.outer(size)
-    canvas.shown(picture)         # for saving: without it, unmasked parts restored
+    canvas.shown(picture)         # for saving: without it
+    canvas.restored(picture)      # after a mean of saved pictures: exact where not masked
 
 `size` is always that of the picture that is saved; only `picture` is larger.
 `start(shape)` gives the start picture of any size, `[R, 3, *shape]`. Where
-`frame.looks`, the chain of every target begins with the op `Look`, which cuts a
+`frame.first_op` gives an op, every target's chain begins with it: it cuts a
 piece of the saved size at a random place out of the margin, or rolls a picture
-whose edges touch: so every pixel is seen equally often, and no edge is one.
+whose edges touch. So every pixel is seen equally often, and no edge is one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec, Picture
 from clipig.canvases.levels import resized
-from clipig.ops import Size, constant
-from clipig.rng import Draw, ViewDraw
-from clipig.transforms.base import Geometry, Params
-from clipig.transforms.sampling import Map, Shape, Stage, Wrap, translation
+from clipig.ops import constant
+from clipig.rng import Draw
+from clipig.transforms import Transform
+from clipig.transforms.cutting import RandomCrop
+from clipig.transforms.geometry import RandomShift
+from clipig.transforms.sampling import Shape
 
 Symmetry = Literal["none", "horizontal", "vertical", "both", "rotate4"]
 
@@ -55,34 +58,6 @@ COPIES = {"none": 1, "horizontal": 2, "vertical": 2, "both": 4, "rotate4": 4}
 """How many pixels a symmetry makes equal."""
 
 
-class Look(Geometry):
-    """The first op of every target's chain where there is a margin or edges touch."""
-
-    name: ClassVar[str] = "look"
-    random: ClassVar[bool] = True
-
-    size: Size = constant(1, 1, integer=True)
-    """width and height of what is seen"""
-    wrap: bool = False
-    """roll the picture instead of cutting"""
-
-    def out_size(self, size: Shape, p: Params) -> Shape:
-        height, width = p.size
-        return height, width
-
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
-        return (draw.uniform(2),)
-
-    def stages(
-        self, size: Shape, p: Params, drawn: tuple[Tensor, ...], like: Tensor
-    ) -> list[Stage]:
-        (height, width), (h, w) = size, p.size
-        room = (width, height) if self.wrap else (width - w + 1, height - h + 1)
-        x, y = ((drawn[0][..., i] * room[i]).floor() for i in (0, 1))
-        edge: list[Stage] = [Wrap(size)] if self.wrap else []
-        return [*edge, Map(translation(x, y, like))]
-
-
 @dataclass(frozen=True)
 class Frame:
     """The options of an experiment that are the same for all canvases.
@@ -96,10 +71,13 @@ class Frame:
     wrap: bool = False
     symmetry: Symmetry = "none"
 
-    @property
-    def looks(self) -> bool:
-        """Whether views begin with the op `Look`."""
-        return self.margin > 0 or self.wrap
+    def first_op(self, size: Shape) -> Transform | None:
+        """What is done first to each view of a picture that is saved at `size`."""
+        if self.wrap:
+            return RandomShift(offset=constant(0.0, 1.0))
+        if self.margin > 0:
+            return RandomCrop(size=constant(size[1], size[0], integer=True))
+        return None
 
     def border(self, size: Shape) -> Shape:
         """Pixels of margin above and below, left and right."""
@@ -183,8 +161,14 @@ class Framed(Canvas):
     def shown(self, picture: Picture) -> Picture:
         """What is saved of a picture: without margin, layers included."""
         layers = {name: self.frame.inner(x, self.size) for name, x in picture.layers.items()}
-        rgb = self.frame.inner(self._masked(picture.rgb), self.size)
-        return replace(picture, rgb=rgb, layers=layers)
+        return replace(picture, rgb=self.frame.inner(picture.rgb, self.size), layers=layers)
+
+    def restored(self, picture: Picture) -> Picture:
+        """A picture of the saved size, with exactly the start where the mask is 0."""
+        if self.mask is None:
+            return picture
+        base, mask = (self.frame.inner(x, self.size) for x in (self.base, self.mask))
+        return replace(picture, rgb=torch.where(mask > 0, picture.rgb, base))
 
     def resize(self, size: Shape, mode: str) -> None:
         self.size = size

@@ -58,7 +58,7 @@ def level_sizes(size: Shape, ratio: float, least: int = 1, most: int | None = No
         return [longer]
     steps = math.ceil(math.log(longer / least) / math.log(ratio))
     sides = {round(least * ratio**i) for i in range(steps)}
-    return sorted(s for s in sides if s < longer) + [longer]
+    return [*sorted(s for s in sides if s < longer), longer]
 
 
 def level_shape(side: int, size: Shape) -> Shape:

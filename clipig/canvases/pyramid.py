@@ -123,7 +123,7 @@ class Pyramid(CanvasSpec):
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
     release: Share = 0.0
     """coarse levels first: all are released after this part of the run"""
-    rates: Annotated[list[Natural], Field(min_length=1)] = [1.0]
+    rates: Annotated[list[Natural], Field(min_length=1)] = Field(default=[1.0])
     """factors of the learning rate from the coarsest to the finest level, linear between"""
     precondition: Power = 0.0
     """power of a low-pass filter of the gradient, 0 for none"""

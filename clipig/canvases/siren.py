@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import lru_cache
 from typing import Annotated, ClassVar
@@ -47,7 +48,7 @@ class SirenCanvas(OffsetCanvas):
         self.spec = spec
         widths = [4 if wrap else 2, *[spec.width] * spec.layers, 3]
         last = spec.layers
-        for i, (n_in, n_out) in enumerate(zip(widths, widths[1:], strict=False)):
+        for i, (n_in, n_out) in enumerate(itertools.pairwise(widths)):
             bound = 1 / n_in if i == 0 else math.sqrt(6 / n_in) / spec.w0
             draws = [
                 draw.uniform(stream_id("canvas", "siren", i, what), 0, shape, -1.0, 1.0)

@@ -93,7 +93,7 @@ class Blur(Pixelwise):
         return too_large(p.kernel_size, size)
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return blurred(views, p.kernel_size, p.sigma)
+        return blurred(views, p.kernel_size, p.sigma, getattr(p, "wrap", False))
 
 
 class Edge(Pixelwise):
@@ -119,7 +119,8 @@ class Edge(Pixelwise):
         return too_large(p.kernel_size, size)
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return (views - blurred(views, p.kernel_size, p.sigma)).abs() * color(p.amount)
+        smooth = blurred(views, p.kernel_size, p.sigma, getattr(p, "wrap", False))
+        return (views - smooth).abs() * color(p.amount)
 
 
 class Border(Pixelwise):
