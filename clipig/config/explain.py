@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from clipig.config.entries import Entry, EntryList
@@ -27,10 +27,37 @@ NAMES = ("extra_forbidden", "clipig_name")
 """Errors about a key instead of its value."""
 
 
-def problem_of(tree: Tree, error: Mapping[str, Any]) -> Problem:
-    """One of pydantic's errors about a tree as a problem with a place."""
-    place, path, node = locate(tree, error["loc"], key=error["type"] in NAMES)
-    return place.problem(message_of(error, node), path)
+def problems_of(tree: Tree, error: ValidationError) -> list[Problem]:
+    """Pydantic's errors about a tree as problems with places.
+
+    Where a value may be one of several kinds pydantic has an error for each:
+    they become one, and none if the fault lies deeper in one of the kinds.
+    """
+    grouped: dict[tuple[Path, Place], list[str]] = {}
+    for detail in error.errors(include_url=False):
+        place, path, node = locate(tree, detail["loc"], key=detail["type"] in NAMES)
+        texts = grouped.setdefault((path, place), [])
+        text = message_of(detail, node)
+        texts += [text] if text not in texts else []
+    deep = {path[:i] for path, _ in grouped for i in range(len(path))}
+    return [
+        place.problem(text, path)
+        for (path, place), texts in grouped.items()
+        for text in _joined(texts)
+        if path not in deep or not _about_kind(text)
+    ]
+
+
+def _joined(texts: list[str]) -> list[str]:
+    """`found X, expected A` and `found X, expected B` as one."""
+    heads = {text.partition(", expected ")[0] for text in texts}
+    if len(texts) == 1 or len(heads) > 1:
+        return texts
+    return [f"{heads.pop()}, expected {' or '.join(t.partition(', expected ')[2] for t in texts)}"]
+
+
+def _about_kind(text: str) -> bool:
+    return text.startswith(("found a list, ", "found a mapping, "))
 
 
 def locate(
@@ -69,7 +96,7 @@ def message_of(error: Mapping[str, Any], node: Tree) -> str:
         return f"found {spelled(raw, node)}, expected a mapping{_keys(owner(loc))}"
     if kind in TEXTS:
         expected = TEXTS[kind].format(**error.get("ctx", {}))
-        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw)}"
+        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw, loc)}"
     return f"found {spelled(raw, node)}: {error['msg']}"
 
 
@@ -80,15 +107,17 @@ def spelled(raw: object, node: Tree) -> str:
     return found(raw)
 
 
-def _remedy(kind: str, raw: object) -> str:
+def _remedy(kind: str, raw: object, loc: Path) -> str:
     if kind == "string_type" and isinstance(raw, bool):
         return "; YAML reads this word as true or false, put it in quotes"
     if kind == "string_type" and isinstance(raw, int | float):
         return "; put it in quotes"
     if kind == "bool_type" and str(raw).lower() in ("true", "false"):
         return " without quotes"
-    if kind == "list_type" and isinstance(raw, dict | str):
-        return ", each entry begun with `- `"
+    if kind == "list_type" and models_in(_annotation(loc)):
+        return " of entries, each begun with `- `"
+    if kind == "list_type" and isinstance(raw, str | int | float):
+        return f" such as [{raw}]"
     return ""
 
 
@@ -131,6 +160,14 @@ def allowed(cls: type[BaseModel], name: str) -> str:
         return mark.describe()
     annotation = cls.model_fields[name].annotation
     return {str: "a text", bool: "true or false"}.get(annotation, "it")  # type: ignore[arg-type]
+
+
+def _annotation(loc: Path) -> Any:
+    """The type of the field that a location ends with."""
+    fields = [i for i, key in enumerate(loc) if (cls := owner(loc[:i])) and key in cls.model_fields]
+    last = fields[-1] if fields else 0
+    cls = owner(loc[:last])
+    return cls.model_fields[str(loc[last])].annotation if cls and fields else None
 
 
 def owner(loc: Path) -> type[BaseModel] | None:

@@ -11,6 +11,7 @@ from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError
 from clipig.values import nearest
 
+
 def fetch(source: str | Path) -> tuple[bytes, str]:
     """The bytes of a config and the name to call it by in messages.
 

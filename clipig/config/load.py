@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from clipig.config import find
-from clipig.config.explain import locate, problem_of
+from clipig.config.explain import locate, problems_of
 from clipig.config.schema import Experiment
 from clipig.config.tree import Path as KeyPath
 from clipig.config.tree import Place, Tree, from_python, merged, path_text, replaced
@@ -111,7 +111,7 @@ def changed(experiment: Experiment, name: str = "change", **values: object) -> E
     try:
         return Experiment.model_validate({**kept, **values})
     except ValidationError as e:
-        raise ConfigError([problem_of(tree, d) for d in e.errors(include_url=False)]) from None
+        raise ConfigError(problems_of(tree, e)) from None
 
 
 def set_text(experiment: Experiment, text: str, every: bool = True) -> Experiment:
@@ -195,4 +195,4 @@ def _checked(tree: Tree) -> tuple[Experiment | None, list[Problem]]:
     try:
         return Experiment.model_validate(tree.plain()), []
     except ValidationError as e:
-        return None, [problem_of(tree, d) for d in e.errors(include_url=False)]
+        return None, problems_of(tree, e)

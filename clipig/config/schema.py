@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, PlainValidator, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from clipig.canvases import CANVASES, CanvasSpec
@@ -141,11 +141,11 @@ class Target(Windowed):
     """what of the canvas the views show; other than `picture` needs `canvas: layers`"""
     clamp: bool = True
     """limit the views to 0..1 after the transforms, as the original does"""
-    features: list[Feature] = []
+    features: list[Feature] = Field(default=[])
     """texts and images"""
-    transforms: Annotated[list[Transform], EntryList(TRANSFORMS)] = []
+    transforms: Annotated[list[Transform], EntryList(TRANSFORMS)] = Field(default=[])
     """what is done to the picture, in this order, before the encoder sees it"""
-    constraints: Annotated[list[Constraint], EntryList(CONSTRAINTS)] = []
+    constraints: Annotated[list[Constraint], EntryList(CONSTRAINTS)] = Field(default=[])
     """penalties on the views"""
 
     @model_validator(mode="before")
@@ -238,7 +238,7 @@ class Experiment(Node):
     mask: str | None = None
     """path or http(s) address of a picture: only where it is bright the picture is drawn, the
     rest stays as it was at the start"""
-    model: list[Model] = [Model(name="auto")]
+    model: list[Model] = Field(default=[Model(name="auto")])
     """the encoder, or several with weights"""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps"""
@@ -262,11 +262,11 @@ class Experiment(Node):
     """decay of the running mean of pictures that is saved instead of the last one; 0 is off"""
     init: Init = Init()
     """the picture at the start"""
-    let: dict[str, str] = {}
+    let: dict[str, str] = Field(default={})
     """words that fill the blanks of the texts: `{animal: penguin}` fills `a {animal}`"""
-    targets: list[Target] = []
+    targets: list[Target] = Field(default=[])
     """what the picture is optimised for"""
-    postproc: list[PostProc] = []
+    postproc: list[PostProc] = Field(default=[])
     """edits after each step"""
     output: str = "./"
     """file, or folder if it ends in /"""
