@@ -1,0 +1,19 @@
+"""The table of constraints. Order: measured values, comparisons, natural pictures."""
+
+from __future__ import annotations
+
+from clipig.constraints import compared, measured, natural
+from clipig.constraints.base import Bounded, Constraint
+
+_CLASSES: tuple[type[Constraint], ...] = (
+    measured.MeanConstraint, measured.StdConstraint, measured.SaturationConstraint,
+    measured.EdgeMeanConstraint, measured.ContrastConstraint,
+    compared.BlurConstraint, compared.BorderConstraint, compared.NormalizeConstraint,
+    compared.NoiseConstraint, compared.TotalVariation, compared.Gray,
+    natural.Spectrum, natural.PaletteColors, natural.GrayWorld,
+)
+
+CONSTRAINTS: dict[str, type[Constraint]] = {c.name: c for c in _CLASSES}
+"""Every constraint by its YAML key."""
+
+__all__ = ["CONSTRAINTS", "Bounded", "Constraint"]
