@@ -22,6 +22,7 @@ from clipig.values import (
     FrameTime,
     Numbers,
     Value,
+    at,
     constant,
     fault,
     fixed,
@@ -55,13 +56,11 @@ class Windowed(Node):
     def _forwards(self) -> Windowed:
         start, end = self.start.at, self.end.at
         if isinstance(start, float) and start > 1:
-            raise fault(
-                f"found a start at {start:g} times the run, expected at most 1.0 (the end); "
-                f"an epoch is a whole number ({start:.0f})"
-            )
+            raise at(("start",), f"found {start:g} times the run, expected at most 1.0 (the end); "
+                     f"an epoch is a whole number, {start:.0f}")
         comparable = isinstance(start, int | float) and type(start) is type(end)
         if comparable and start > end:  # type: ignore[operator]
-            raise fault(f"found a window from {start} to {end}, expected its start before its end")
+            raise at(("start",), f"found {start} after the end, {end}; expected a start before it")
         return self
 
 
@@ -125,6 +124,6 @@ def _marks(metadata: Sequence[Any], annotation: Any) -> list[Numbers]:
 __all__ = [
     "LIVE", "RATE", "SHAPE", "TIME", "Box", "Color", "Deviation", "Factor", "Fixed", "FrameTime",
     "Kernel", "LiveColor", "Margin", "Node", "Numbers", "Op", "Pair", "Scalar", "Sigma", "Size",
-    "Span", "Value", "Weight", "Windowed", "constant", "fault", "fixed", "found", "nearest",
+    "Span", "Value", "Weight", "Windowed", "at", "constant", "fault", "fixed", "found", "nearest",
     "numbers_of", "split_outside_brackets", "wrong",
 ]

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic_core import PydanticCustomError, core_schema
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError, core_schema
 
 from clipig.errors import ExpressionError
 from clipig.expressions import VARIABLES, Expression, parse
@@ -56,6 +56,12 @@ def found(raw: object) -> str:
 
 def _cut(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
+
+
+def at(key: tuple[str | int, ...], message: str) -> ValidationError:
+    """A fault at a key below the one that is being read."""
+    detail = InitErrorDetails(type=fault(message), loc=key, input=None)
+    return ValidationError.from_exception_data("config", [detail])
 
 
 def wrong(raw: object, expected: str, hint: str = "") -> PydanticCustomError:
@@ -243,7 +249,7 @@ class Numbers:
         if self.counts == (1,):
             text = f"a {noun}"
         else:
-            text = " or ".join(map(str, sorted({1, *self.counts}))) + f" {noun}s"
+            text = f"{_counts(sorted({1, *self.counts}))} {noun}s"
         low, high = (None if n is None else str(tidy(n)) for n in (self.minimum, self.maximum))
         if low and high:
             return f"{text} from {low} to {high}"
@@ -253,6 +259,13 @@ class Numbers:
         if self.below is not None:
             limits.append(f"less than {tidy(self.below)}")
         return " ".join([text, " and ".join(limit for limit in limits if limit)]).strip()
+
+
+def _counts(counts: list[int]) -> str:
+    """`1 or 3`, `1, 3, 6 ... 96`."""
+    if len(counts) <= 4:
+        return " or ".join(map(str, counts))
+    return f"{', '.join(map(str, counts[:3]))} ... {counts[-1]}"
 
 
 def split_outside_brackets(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, get_args
 
@@ -18,6 +19,7 @@ from clipig.values import found, nearest
 TEXTS = {
     "bool_type": "true or false", "string_type": "text", "list_type": "a list",
     "int_type": "a whole number", "float_type": "a number", "finite_number": "a number",
+    "too_short": "at least {min_length} entries", "too_long": "at most {max_length} entries",
     "greater_than_equal": "{ge} or more", "greater_than": "more than {gt}",
     "less_than_equal": "{le} or less", "less_than": "less than {lt}",
 }
@@ -117,7 +119,8 @@ def _remedy(kind: str, raw: object, loc: Path) -> str:
     if kind == "list_type" and models_in(_annotation(loc)):
         return " of entries, each begun with `- `"
     if kind == "list_type" and isinstance(raw, str | int | float):
-        return f" such as [{raw}]"
+        numbers = re.fullmatch(r"[-+\d.\s]+", str(raw))
+        return f" such as [{', '.join(str(raw).split()) if numbers else raw}]"
     return ""
 
 

@@ -25,6 +25,7 @@ from clipig.ops import (
     Value,
     Weight,
     Windowed,
+    at,
     constant,
     fault,
     fixed,
@@ -80,12 +81,6 @@ def _without_nothing(raw: object, *keys: str) -> object:
     if not isinstance(raw, dict):
         return raw
     return {k: v for k, v in raw.items() if v is not None or k not in keys}
-
-
-def at(key: tuple[str | int, ...], message: str) -> ValidationError:
-    """A fault at a key below the one that is being read."""
-    detail = InitErrorDetails(type=fault(message), loc=key, input=None)
-    return ValidationError.from_exception_data("config", [detail])
 
 
 class Feature(Windowed):
