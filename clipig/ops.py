@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from clipig.faults import at, fault, found, nearest, wrong
 from clipig.values import (
     LIVE,
     RATE,
@@ -22,14 +23,9 @@ from clipig.values import (
     FrameTime,
     Numbers,
     Value,
-    at,
     constant,
-    fault,
     fixed,
-    found,
-    nearest,
     split_outside_brackets,
-    wrong,
 )
 
 FULL_START, FULL_END = FrameTime(0.0), FrameTime(1.0)

@@ -9,7 +9,7 @@ from clipig.config.shipped import SUFFIXES, paths
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError
-from clipig.values import nearest
+from clipig.faults import nearest
 
 
 def fetch(source: str | Path) -> tuple[bytes, str]:

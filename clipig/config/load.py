@@ -24,7 +24,7 @@ from clipig.config.tree import Path as KeyPath
 from clipig.config.tree import Place, Tree, from_python, merged, path_text, replaced
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
-from clipig.values import found
+from clipig.faults import found
 
 
 @dataclass(frozen=True)
