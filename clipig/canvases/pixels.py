@@ -43,7 +43,7 @@ class PixelCanvas(Canvas):
 
     @torch.no_grad()
     def raw(self) -> Tensor:
-        return self.finish.raw(self.parameters["pixels"])
+        return self.finish.raw(self.parameters["pixels"].detach())
 
 
 class Pixels(CanvasSpec):

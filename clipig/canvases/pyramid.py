@@ -65,7 +65,9 @@ class PyramidCanvas(OffsetCanvas):
         if self.spec.release > 0:
             count = len(levels)
             opened = moment(t, levels[0]) * (count / self.spec.release)
-            levels = [x * (opened - (i - 1)).clamp(0, 1) for i, x in enumerate(levels)]
+            levels = [
+                x * (opened - i).clamp(0, 1) if i else x for i, x in enumerate(levels)
+            ]
         return level_sum(levels, self.size, self.spec.interpolation, self.wrap)
 
     def resize(self, size: Shape, mode: str) -> None:
