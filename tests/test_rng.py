@@ -27,7 +27,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_uniform_passes_kolmogorov_smirnov_and_chi2() -> None:
     x = Draw(range(8)).uniform(5, 6, (COUNT // 8,)).flatten().numpy()
-    assert 0 <= x.min() and x.max() < 1
+    assert x.min() >= 0 and x.max() < 1
     assert stats.kstest(x, "uniform").pvalue > 1e-3
     for bits in (4, 8, 12):  # upper bits
         counts = np.bincount((x * (1 << bits)).astype(int), minlength=1 << bits)

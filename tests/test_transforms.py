@@ -416,7 +416,8 @@ def test_random_crop_takes_every_place_alike() -> None:
     ramp = torch.arange(12.0)[None, None, None].expand(1, 3, 5, 12) / 12
     views = once(make("random_crop", size=[10, 5]), ramp, views=600)[0]
     left = (views[:, 0, 0, 0] * 12).round()
-    assert [(left == k).float().mean().item() for k in range(3)] == pytest.approx([1 / 3] * 3, abs=.06)
+    shares = [(left == k).float().mean().item() for k in range(3)]
+    assert shares == pytest.approx([1 / 3] * 3, abs=0.06)
     close(views[0, 0], ramp[0, 0, :, int(left[0]) : int(left[0]) + 10], 1e-4)
     op = make("random_crop", size=[10, 6])
     with pytest.raises(ChainError, match="10x6 does not fit into the view, which is 12x5"):

@@ -67,7 +67,8 @@ class Levels:
 
         `magnitude` `[R|1, N|1]`: picture pixels per view pixel; decides the level.
         """
-        level = (STEPS * (magnitude / SHARPNESS).log2()).round().clamp(0, len(self.sizes) - 1).long()
+        octaves = (magnitude / SHARPNESS).log2()
+        level = (STEPS * octaves).round().clamp(0, len(self.sizes) - 1).long()
         table = _table(self, x.device)[level][..., None, None, :]  # [R|1, N|1, 1, 1, 6]
         factor_x, factor_y, left, top, right, bottom = table.unbind(-1)
         guard = self.guard
