@@ -18,7 +18,7 @@ from clipig.canvases.frame import Framed
 from clipig.encoders.protocol import Encoder
 from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import Prompts, fair_scales, similarities
-from clipig.optimizers import scale_step
+from clipig.optimizers import hasten, on_device, scale_step
 from clipig.plan import MODES, Phase, Plan
 from clipig.program import Program
 from clipig.rng import Draw, stream_id
@@ -72,7 +72,7 @@ class Rule:
             for name, p in canvas.parameters.items()
         ]
         names = {p: name for name, p in canvas.parameters.items()}
-        return cls(plan.experiment.optimizer.build(groups), names)
+        return cls(hasten(plan.experiment.optimizer.build(groups)), names)
 
     def state(self) -> dict[str, dict[str, Tensor]]:
         """Copies of the moments by parameter name."""
@@ -88,7 +88,11 @@ class Rule:
         """Take moments whose shapes fit the parameters."""
         for p, name in self.names.items():
             if name in state:
-                self.torch.state[p] = {k: v.clone() for k, v in state[name].items()}
+                # torch keeps the count of steps beside the parameter only if it is asked to
+                self.torch.state[p] = {
+                    k: v.clone() if v.ndim else v.to(p.device if on_device(self.torch) else "cpu")
+                    for k, v in state[name].items()
+                }
 
 
 class Studio:
@@ -215,25 +219,21 @@ class Studio:
         for p in self.canvas.parameters.values():
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-            size = p.grad.flatten(1).square().mean(1).sqrt()
+            size = torch.linalg.vector_norm(p.grad.flatten(1), dim=1) * (p[0].numel() ** -0.5)
             good = good & torch.isfinite(size)
             if kind != "plain":
                 factor = 1 / size.clamp(min=1e-12)
                 factor = factor.clamp(max=1.0) if kind == "clip" else factor
                 p.grad *= _per_run(factor, p)
-        for p in self.canvas.parameters.values():
-            assert p.grad is not None
-            p.grad = torch.where(_per_run(good, p), p.grad, 0.0)
         return good
 
     def _limit(self, before: Mapping[str, Tensor], good: Tensor, rate: Tensor) -> None:
         """Scale the step by each run's rate; runs that are no longer finite stay as they were."""
-        for name, p in self.canvas.parameters.items():
-            scale_step(p, before[name], rate)
+        for p in self.canvas.parameters.values():
             good = good & torch.isfinite(p.flatten(1).sum(1))
         self.alive = self.alive & good
         for name, p in self.canvas.parameters.items():
-            p.copy_(torch.where(_per_run(self.alive, p), p, before[name]))
+            scale_step(p, before[name], rate, self.alive)
 
     def _remember(self, step: int) -> None:
         """Update the running mean of pictures (an exponential one, bias-corrected)."""

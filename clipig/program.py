@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
+from clipig.clamping import clamp_unit
 from clipig.encoders.protocol import Encoder
 from clipig.events import TargetReport
 from clipig.features import Prompts, Scores, score
@@ -90,7 +91,7 @@ class Program:
             seen = chain.run(
                 t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws, t.views
             )
-            out.append(seen.clamp(0, 1) if t.target.clamp else seen)
+            out.append(clamp_unit(seen) if t.target.clamp else seen)
         return out
 
     def _rate(

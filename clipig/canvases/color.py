@@ -9,6 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from clipig.clamping import clamp_inward
+
 Squash = Literal["clamp", "sigmoid", "tanh"]
 Axes = Literal["rgb", "decorrelated"]
 
@@ -18,31 +20,6 @@ _ROOT = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 _NORM = sum(row[0] ** 2 for row in _ROOT) ** 0.5
 SLOPES = {"clamp": 1.0, "sigmoid": 0.25, "tanh": 0.5}
 """slope of each squashing at mid gray"""
-
-
-class ClampInward(torch.autograd.Function):
-    """Clamp to 0..1; outside, only gradient that leads back inside passes.
-
-    A plain clamp has no gradient outside, so a pixel that left the range would
-    never come back (fault W15 of the original).
-    """
-
-    @staticmethod
-    def forward(ctx, x):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x)
-        return x.clamp(0, 1)
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        # descent moves against the gradient
-        stuck = ((x < 0) & (grad > 0)) | ((x > 1) & (grad < 0))
-        return grad.masked_fill(stuck, 0.0)
-
-
-def clamp_inward(x: Tensor) -> Tensor:
-    """Clamp to 0..1 with a gradient that leads back inside."""
-    return ClampInward.apply(x)  # type: ignore[no-untyped-call, no-any-return]
 
 
 @lru_cache(maxsize=16)

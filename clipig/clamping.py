@@ -1,0 +1,57 @@
+"""Clamps to 0..1 whose gradients are made for pictures, in few passes over the memory.
+
+torch's own clamp costs three times as much on a CPU: its backward compares
+twice, joins two masks and selects. The kernels of hardtanh and threshold do the
+same work in one vectorised pass.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Just outside 0..1, since hardtanh lets no gradient pass at its very ends; and just below zero.
+_LOW, _HIGH = -1e-30, 1.0 + 2.0**-23
+_BELOW_ZERO = -1.2e-38
+
+
+class _Inside(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grads[0], x, _LOW, _HIGH)
+
+
+def clamp_unit(x: Tensor) -> Tensor:
+    """Clamp to 0..1; gradient passes inside, both ends included, as with `torch.clamp`."""
+    return _Inside.apply(x)  # type: ignore[no-any-return]
+
+
+class _Inward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (x,), (grad,) = ctx.saved_tensors, grads
+        # descent moves against the gradient: outside, signs that differ lead further out
+        outward = (x - x.clamp(0, 1)).mul_(grad)
+        return torch.ops.aten.threshold_backward(grad, outward, _BELOW_ZERO)
+
+
+def clamp_inward(x: Tensor) -> Tensor:
+    """Clamp to 0..1; outside, only gradient that leads back inside passes.
+
+    A plain clamp has no gradient outside, so a pixel that left the range would
+    never come back (fault W15 of the original).
+    """
+    return _Inward.apply(x)  # type: ignore[no-any-return]
