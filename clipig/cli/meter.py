@@ -1,0 +1,59 @@
+"""How far many runs are: a bar on a terminal, a line now and then elsewhere. Writes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from clipig.pace import duration
+
+
+class Meter:
+    """Counts steps of runs, stage by stage. Silent if `quiet`."""
+
+    def __init__(self, quiet: bool = False, unit: str = "step"):
+        self.quiet, self.unit = quiet, unit
+        self._bar: Any = None
+        self._name, self._total, self._done = "", 0, 0
+        self._began = self._spoken = time.monotonic()
+
+    def say(self, text: str) -> None:
+        """A line of status."""
+        if not self.quiet:
+            self.close()
+            click.echo(text, err=True)
+
+    def tell(self, name: str, total: int) -> None:
+        """A stage of `total` steps begins."""
+        self.close()
+        self._name, self._total, self._done = name, total, 0
+        self._began = self._spoken = time.monotonic()
+        if not self.quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=name, unit=self.unit, dynamic_ncols=True)
+
+    def tick(self, steps: int) -> None:
+        """So many more are done."""
+        self._done += steps
+        if self._bar is not None:
+            self._bar.update(steps)
+            return
+        now = time.monotonic()
+        if self.quiet or (now - self._spoken < 10 and self._done < self._total) or not steps:
+            return
+        self._spoken = now
+        rate = self._done / max(now - self._began, 1e-6)
+        left = duration((self._total - self._done) / rate)
+        click.echo(
+            f"{self._name}: {self._done} of {self._total} {self.unit}s, {left} left", err=True
+        )
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+        self._bar = None

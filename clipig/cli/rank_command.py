@@ -1,0 +1,326 @@
+"""`clipig rank`: many short runs, few of them finished, and a page to look at."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.core import ParameterSource
+
+from clipig.cli.options import engine_options
+from clipig.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipig.config.schema import Experiment
+    from clipig.ranking import Ranking
+    from clipig.session import Session
+
+DEFAULT = "penguin_piano"
+KEPT = ("runs", "top", "bottom", "short_epochs", "final_epochs", "restart", "views", "judge", "by",
+        "halving", "seed")
+"""Options that a resume takes from the folder."""
+
+
+@click.command(short_help="Make many short runs and finish the best of them.")
+@click.argument("config", required=False)
+@click.option("-n", "--runs", type=click.IntRange(1, 100_000), default=512, show_default=True,
+              help="Number of short runs.")
+@click.option("--top", type=click.IntRange(1), default=6, show_default=True,
+              help="How many of the best to finish.")
+@click.option("--bottom", type=click.IntRange(0), default=2, show_default=True,
+              help="How many of the worst to finish, too, to see whether ranking pays.")
+@click.option("-t", "--text", metavar="PROMPT", help="Replace the prompt of the recipes.")
+@click.option("--final", "final_config", metavar="CONFIG",
+              help="Recipe of the final runs, if it is another one (rank_1_detail ...).")
+@click.option("--short-epochs", type=click.IntRange(1), default=20, show_default=True,
+              help="Epochs of the short runs.")
+@click.option("--final-epochs", type=click.IntRange(1), default=300, show_default=True,
+              help="Epochs of the final runs.")
+@click.option("--continue/--restart", "go_on", default=True, show_default=True,
+              help="Final runs go on from the candidate's picture, or run the whole final "
+              "recipe from the candidate's seed.")
+@click.option("--halving", is_flag=True,
+              help="Successive halving instead of one cut: the better half goes on twice as "
+              "long, again and again, with the same number of view evaluations.")
+@click.option("--views", type=click.IntRange(1, 10_000), default=50, show_default=True,
+              help="Fresh views over which a picture is rated.")
+@click.option("--judge", metavar="MODEL",
+              help="A second encoder that did not guide and rates all pictures, too.")
+@click.option("--by", type=click.Choice(["fresh", "held-out"]), default="fresh",
+              show_default=True, help="Which score ranks: the guide's or the judge's.")
+@click.option("--only", metavar="NUMBERS", help="Make only these runs, e.g. 344 or 0-9,344.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1),
+              help="Seed from which the seeds of all runs follow; chosen and reported if absent.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override any key of both recipes. May be repeated.")
+@click.option("--batch", "group", type=click.IntRange(1, 4096), metavar="N",
+              help="Runs per batch; automatic if absent. An interruption loses one batch.")
+@click.option("-o", "--output", metavar="DIR", help="Folder; default renders/rank-NAME/.")
+@click.option("--resume", is_flag=True,
+              help="Go on in the folder if a ranking was begun there; its settings are kept.")
+@click.option("--dry-run", is_flag=True,
+              help="Print what would be done and how long it would take; make nothing.")
+@click.option("--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
+              help="Make the batches as Ray tasks, on a cluster (auto, ray://HOST:PORT) or, "
+              "without ADDRESS, on this machine. Needs the extra clipig[ray].")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the table.")
+@engine_options
+@click.pass_context
+def command(context: click.Context, /, **options: object) -> None:
+    """Make many short runs of CONFIG, rate them over fresh views, finish the best and the worst.
+
+    CONFIG is a YAML file or the name of a shipped one; default penguin_piano.
+    Everything is written to a folder, batch by batch: a table (ranking.csv),
+    pictures, a contact sheet and a page (index.html).
+
+    \b
+    clipig rank --runs 512 --top 6
+    clipig rank --text "a snail made of harp" --dry-run
+    clipig rank rank_1_init --final rank_1_detail --resume
+    """
+    given = frozenset(
+        name for name in options
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT
+    )
+    start(Options(**options), given)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's options."""
+
+    config: str | None
+    runs: int
+    top: int
+    bottom: int
+    text: str | None
+    final_config: str | None
+    short_epochs: int
+    final_epochs: int
+    go_on: bool
+    halving: bool
+    views: int
+    judge: str | None
+    by: str
+    only: str | None
+    seed: int | None
+    overrides: tuple[str, ...]
+    group: int | None
+    output: str | None
+    resume: bool
+    dry_run: bool
+    ray: str | None
+    quiet: bool
+    model: str | None
+    device: str | None
+    precision: str | None
+
+    @property
+    def restart(self) -> bool:
+        return not self.go_on
+
+    @property
+    def name(self) -> str:
+        """What the folder is called."""
+        from clipig.config.find import stem
+        from clipig.sinks.places import slug
+
+        name = stem(self.config or DEFAULT)
+        return slug(f"{name}-{self.text}" if self.text else name)
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.output) if self.output else Path("renders") / f"rank-{self.name}"
+
+
+def start(options: Options, given: frozenset[str]) -> None:
+    """Make a ranking, or go on with one."""
+    from clipig.batches import execute
+    from clipig.cli.meter import Meter
+    from clipig.cli.run_command import Download
+    from clipig.cluster import open_cluster
+    from clipig.folders import Folder, claim_folder
+    from clipig.ranking import load_ranking, rank, save_ranking
+    from clipig.ranking_report import table, write_report
+    from clipig.session import Session
+
+    if options.by == "held-out" and not options.judge and not options.resume:
+        raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
+    meter = Meter(options.quiet)
+    session = Session(progress=None if options.quiet else Download())
+    begun = options.resume and (options.folder / "settings.json").exists()
+    if begun:
+        ranking = load_ranking(options.folder)
+        _refuse_changes(options, ranking, given)
+    else:
+        ranking = build(session, options)
+    check(session, ranking)
+    if options.dry_run:
+        return print_plan(session, ranking)
+    run = execute if options.ray is None else open_cluster(options.ray, meter.say)
+    if not begun:
+        ranking = replace(ranking, folder=Folder(claim_folder(options.folder)))
+        save_ranking(ranking)
+    root = ranking.folder.root
+    meter.say(f"{'going on in' if begun else 'writing to'} {root}{'' if options.quiet else '/'}")
+    try:
+        ranked = rank(session, ranking, run, meter.tell, meter.tick)
+    except KeyboardInterrupt:
+        meter.close()
+        click.echo(f"interrupted; to go on: clipig rank --resume -o {root}", err=True)
+        sys.exit(130)
+    meter.close()
+    write_report(ranking, ranked, f"clipig rank --resume -o {root}")
+    click.echo(table(ranking, ranked))
+    click.echo(str(root / "index.html"))
+    return None
+
+
+def build(session: Session, options: Options) -> Ranking:
+    """A new ranking from the options. Raises `ConfigError` or `UsageError`."""
+    import secrets
+
+    from clipig.batches import group_size
+    from clipig.folders import Folder
+    from clipig.halving import final_epochs
+    from clipig.ranking import Ranking, Settings
+
+    numbers = parse_numbers(options.only, options.runs) if options.only else ()
+    seed = options.seed
+    epochs = options.short_epochs
+    if options.halving:
+        epochs = final_epochs(len(numbers) or options.runs, options.top, epochs)
+    short = recipe(session, options, options.config or DEFAULT, epochs)
+    final = recipe(
+        session, options, options.final_config or options.config or DEFAULT, options.final_epochs
+    )
+    if seed is None:
+        seed = short.seed if short.seed is not None else secrets.randbelow(2**32)
+    settings = Settings(
+        options.name, prompt_of(short), seed, options.runs, options.top, options.bottom,
+        options.short_epochs, options.final_epochs, options.restart, options.views, options.judge,
+        options.by, options.halving, numbers, options.group or group_size(short.device),
+    )
+    clean = {"seed": None, "runs": 1}
+    return Ranking(
+        settings, short.model_copy(update=clean), final.model_copy(update=clean),
+        Folder(options.folder),
+    )
+
+
+def recipe(session: Session, options: Options, config: str, epochs: int) -> Experiment:
+    """One of the two recipes, with the options applied and the model that is meant."""
+    from clipig.config.load import read
+    from clipig.config.schema import Model
+    from clipig.prompts import set_text
+
+    changes: dict[str, tuple[str, object]] = {"epochs": ("--epochs", epochs)}
+    for key, value in (("device", options.device), ("precision", options.precision),
+                       ("model", options.model)):
+        if value is not None:
+            changes[key] = (f"--{key}", value)
+    experiment = read(config, overrides=options.overrides, options=changes).experiment
+    if options.text is not None:
+        experiment = set_text(experiment, options.text)
+    seed = experiment.seed
+    settled = session.settle(experiment.model_copy(update={"runs": 1}))[0]
+    named = [
+        Model(name=info.name, weight=m.weight)
+        for m, info in zip(settled.model, session.infos(settled), strict=True)
+    ]
+    return settled.model_copy(update={"seed": seed, "model": named})
+
+
+def check(session: Session, ranking: Ranking) -> None:
+    """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
+    from clipig.encoders import resolve
+    from clipig.features import encode_prompts
+    from clipig.scoring import last_look
+    from clipig.session import pick_device
+
+    for experiment in (ranking.short, ranking.final):
+        settled = experiment.model_copy(update={"seed": 0})
+        pick_device(settled.device)
+        group = session.plan([settled])[0]
+        encode_prompts(group.plan, session.encoders(settled), session.prompts)
+    last_look(session, ranking.final.model_copy(update={"seed": 0}))
+    judge = ranking.settings.judge
+    if judge is not None:
+        session.encoder(resolve(judge), pick_device(ranking.final.device))
+
+
+def prompt_of(experiment: Experiment) -> str:
+    """The prompts of a recipe in one line."""
+    texts = [
+        text for target in experiment.targets for f in target.features
+        for text in ([f.text] if f.text else f.texts or [])
+    ]
+    return "; ".join(dict.fromkeys(texts))
+
+
+def parse_numbers(text: str, runs: int) -> tuple[int, ...]:
+    """`0-2,344` -> (0, 1, 2, 344). Raises `UsageError`."""
+    found: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None:
+            raise UsageError(f"--only: found {part!r}, expected numbers such as 344 or 0-9,344")
+        low, high = int(match[1]), int(match[2] or match[1])
+        if low > high or high >= runs:
+            raise UsageError(f"--only: found {part.strip()}, expected runs from 0 to {runs - 1}")
+        found.update(range(low, high + 1))
+    return tuple(sorted(found))
+
+
+def _refuse_changes(options: Options, ranking: Ranking, given: frozenset[str]) -> None:
+    """Options on the command line must be those of the folder."""
+    names = {"go_on": "restart"}
+    for option in sorted(given):
+        key = names.get(option, option)
+        if key not in KEPT:
+            continue
+        wanted, stored = getattr(options, key), getattr(ranking.settings, key)
+        if wanted != stored:
+            flag = "--" + key.replace("_", "-")
+            raise UsageError(
+                f"{ranking.folder.root} was begun with {flag} {stored}, not {wanted}; "
+                "leave the option out to go on, or choose another folder with -o"
+            )
+
+
+def print_plan(session: Session, ranking: Ranking) -> None:
+    """What would be done, with an estimate from a few steps on this machine."""
+    from clipig.batches import Scoring
+    from clipig.folders import Row
+    from clipig.halving import rungs
+    from clipig.pace import duration, measure, size
+    from clipig.ranking import final_job, short_jobs
+
+    settings = ranking.settings
+    jobs = short_jobs(ranking)
+    sample = [job.experiment for job in jobs[: settings.group]]
+    short = measure(session, sample, ranking.scoring)
+    none = Row("0", 0, None, None, None, None, 0, "", "none", "")
+    final = measure(session, [final_job(ranking, none).experiment] * 2, Scoring(
+        ranking.final, settings.views, settings.judge
+    ))
+    finals = min(settings.top + settings.bottom, len(jobs))
+    batches = -(-len(jobs) // settings.group)
+    search = len(jobs) * short.seconds
+    if settings.halving:
+        ladder = rungs(len(jobs), settings.top, settings.short_epochs)
+        per_step = short.optimising / ladder[-1].steps
+        search = len(jobs) * settings.short_epochs * per_step
+        search += sum(r.runs for r in ladder) * short.rating
+        click.echo("rungs        " + ", ".join(f"{r.runs} runs to epoch {r.steps}" for r in ladder))
+    click.echo(f"short runs   {len(jobs)} x {settings.short_epochs} epochs in {batches} batches of "
+               f"up to {settings.group}: {duration(search)}")
+    click.echo(f"final runs   {finals} x {settings.final_epochs} epochs: "
+               f"{duration(finals * final.seconds)}")
+    click.echo(f"together     {duration(search + finals * final.seconds)}, at most "
+               f"{size(len(jobs) * short.bytes + finals * final.bytes)} on disk")
+    click.echo(f"folder       {ranking.folder.root}")
