@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import click
 
+from clipig.config.load import Loaded
 from clipig.config.schema import Experiment
 from clipig.plan import Phase, Plan
-from clipig.session import Session
+from clipig.session import Group, Session
+
+Planned = Callable[[Loaded, Session], tuple[list[Experiment], list[Group]]]
 
 
-def print_plan(experiment: Experiment, session: Session) -> None:
+def print_plan(loaded: Loaded, session: Session, planned: Planned) -> None:
     """Print phases, sizes, views per step, and an estimate of time and memory."""
-    experiments = session.settle(experiment)
-    for group in session.plan(experiments):
+    for group in planned(loaded, session)[1]:
         plan = group.plan
         for info in group.encoders:
             click.echo(f"encoder    {info.name}, {info.size} px, width {info.width}  {info.reason}")
@@ -59,7 +63,7 @@ def _name(node: object) -> str:
     return str(getattr(node, "name", "?"))
 
 
-def _print_cost(session, group) -> None:  # type: ignore[no-untyped-def]
+def _print_cost(session: Session, group: Group) -> None:
     from clipig.encoders.download import find_weights
     from clipig.encoders.table import OPENAI
     from clipig.estimate import estimate

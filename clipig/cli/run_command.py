@@ -8,11 +8,20 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipig.cli.options import engine_options, talk_options
 from clipig.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from clipig.config.load import Loaded
+    from clipig.config.schema import Experiment
+    from clipig.events import State
+    from clipig.session import Group, Session
+    from clipig.sinks import Sink
+    from clipig.sinks.places import Place
 
 
 @click.command(short_help="Make a picture from a config.")
@@ -53,7 +62,7 @@ def command(configs: tuple[str, ...], **options: object) -> None:
     if request.options.dry_run:
         from clipig.cli.dry_run import print_plan
 
-        print_plan(request.load(), request.session())
+        print_plan(request.load(), request.session(), planned)
     elif request.options.resume:
         resume(request)
     else:
@@ -83,19 +92,17 @@ class Options:
     quiet: bool
     verbose: bool
 
-    def as_overrides(self) -> list[str]:
-        """What the options say of the config, in the form of --set."""
-        out = list(self.overrides)
-        for key in ("seed", "epochs", "learnrate", "optimizer", "runs"):
+    def as_options(self) -> dict[str, tuple[str, object]]:
+        """What the options say of the config: by key, the option's name and the value."""
+        out: dict[str, tuple[str, object]] = {}
+        for key in ("seed", "epochs", "learnrate", "optimizer", "runs", "snapshot_interval"):
             value = getattr(self, key)
             if value is not None:
-                out.append(f"{key}={value}")
+                out[key] = (f"--{key.replace('_', '-')}", value)
         if len(self.resolution) > 2:
             raise UsageError("--resolution: give it once, or twice for width and height")
         if self.resolution:
-            out.append(f"resolution=[{', '.join(map(str, self.resolution))}]")
-        if self.snapshot_interval is not None:
-            out.append(f"snapshot_interval={self.snapshot_interval!r}")
+            out["resolution"] = ("--resolution", list(self.resolution))
         return out
 
 
@@ -106,20 +113,31 @@ class Request:
     configs: tuple[str, ...]
     options: Options
 
-    def load(self):  # type: ignore[no-untyped-def]
-        """The experiment, overrides applied. Raises `ConfigError`."""
-        from clipig.config.load import load
-        from clipig.config.overrides import set_text
+    def load(self) -> Loaded:
+        """The experiment and where its values stand, options applied. Raises `ConfigError`."""
+        from dataclasses import replace
 
-        experiment = load(*self.configs, overrides=self.options.as_overrides())
-        return set_text(experiment, self.options.text) if self.options.text else experiment
+        from clipig.config.load import read
+        from clipig.prompts import set_text
+
+        o = self.options
+        loaded = read(*self.configs, overrides=o.overrides, options=o.as_options())
+        if not o.text:
+            return loaded
+        return replace(loaded, experiment=set_text(loaded.experiment, o.text))
 
     def name(self) -> str:
         """What the files are called."""
         last = self.configs[-1]
         return "output" if last == "-" else Path(last).stem
 
-    def session(self):  # type: ignore[no-untyped-def]
+    def place(self, loaded: Loaded) -> Place:
+        """Where to write, the number that keeps it from overwriting not yet added."""
+        from clipig.sinks.places import choose
+
+        return choose(self.options.output or loaded.experiment.output, self.name())
+
+    def session(self) -> Session:
         """A session with the models and devices that were asked for."""
         from clipig.session import Session
 
@@ -142,23 +160,32 @@ class Download:
         click.echo(f"\rdownloading weights: {done / 1e6:.0f}{size} MB", err=True, nl=done == total)
 
 
+def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Group]]:
+    """The runs and their batches; faults of the config are told with their places."""
+    from clipig.errors import ConfigError
+    from clipig.session import pick_device
+
+    try:
+        experiments = session.settle(loaded.experiment)
+        pick_device(experiments[0].device)
+        return experiments, session.plan(experiments)
+    except ConfigError as e:
+        raise loaded.error(e) from None
+
+
 def start(request: Request) -> None:
     """A new run."""
     from clipig.config.dump import dump
-    from clipig.session import pick_device
     from clipig.sinks.animation import check_kind
-    from clipig.sinks.places import choose, claim
+    from clipig.sinks.places import claim
 
     if request.options.video:
         check_kind(request.options.video)
-    experiment = request.load()
-    session = request.session()
-    experiments = session.settle(experiment)
-    pick_device(experiments[0].device)
-    groups = session.plan(experiments)  # all faults of the config show here
+    loaded, session = request.load(), request.session()
+    experiments, groups = planned(loaded, session)
     _introduce(request.options, groups)
-    _preload(session, experiments)
-    place = claim(choose(request.options.output or experiment.output, request.name()))
+    _preload(session, groups)
+    place = claim(request.place(loaded))
     whole = experiments[0].model_copy(update={"runs": len(experiments)})
     text = dump(whole, header=_header(request, groups))
     place.config.write_text(text, encoding="utf-8")
@@ -170,19 +197,18 @@ def resume(request: Request) -> None:
     from clipig.checkpoints import load_state
     from clipig.config.load import load
     from clipig.sinks.files import cut_trace
-    from clipig.sinks.places import choose, unfinished
+    from clipig.sinks.places import unfinished
 
-    experiment = request.load()
-    place = unfinished(choose(request.options.output or experiment.output, request.name()))
+    wanted = request.place(request.load())
+    place = unfinished(wanted)
     if place is None:
         raise OutputError(
-            "nothing to resume: no checkpoint of this config was found "
-            f"in {choose(request.options.output or experiment.output, request.name()).folder}"
+            f"nothing to resume: no checkpoint of this config was found in {wanted.folder}"
         )
     text = place.config.read_text(encoding="utf-8")
     state, about = load_state(place.checkpoint, text)
-    experiments = request.session().settle(load(str(place.config)))
     session = request.session()
+    experiments = session.settle(load(str(place.config)))
     done, rows = json.loads(about["done"]), json.loads(about["rows"])
     if not request.options.quiet:
         click.echo(f"resuming {place.config.with_suffix('')} after {state.step} steps", err=True)
@@ -193,7 +219,7 @@ def resume(request: Request) -> None:
             float(about.get("seconds", 0)))
 
 
-def _introduce(options: Options, groups) -> None:  # type: ignore[no-untyped-def]
+def _introduce(options: Options, groups: Sequence[Group]) -> None:
     """The first line of the output: which encoder, and why."""
     if options.quiet:
         return
@@ -202,18 +228,18 @@ def _introduce(options: Options, groups) -> None:  # type: ignore[no-untyped-def
         click.echo(f"encoder: {info.name}, {info.size} px{reason}", err=True)
 
 
-def _preload(session, experiments) -> None:  # type: ignore[no-untyped-def]
+def _preload(session: Session, groups: Sequence[Group]) -> None:
     """Load weights, prompts and init pictures before any file is made."""
     from clipig.features import encode_prompts
     from clipig.session import starts
 
-    for group in session.plan(experiments):
+    for group in groups:
         loaded = session.encoders(group.plan.experiment)
         encode_prompts(group.plan, loaded, session.prompts)
         starts(group.plan)
 
 
-def _header(request: Request, groups) -> str:  # type: ignore[no-untyped-def]
+def _header(request: Request, groups: Sequence[Group]) -> str:
     from clipig import __version__
 
     models = ", ".join(f"{i.name} {i.checksum}".strip() for i in groups[0].encoders)
@@ -223,8 +249,9 @@ def _header(request: Request, groups) -> str:  # type: ignore[no-untyped-def]
     )
 
 
-def _render(  # type: ignore[no-untyped-def]
-    options: Options, session, experiments, place, text: str, state=None,
+def _render(
+    options: Options, session: Session, experiments: Sequence[Experiment], place: Place,
+    text: str, state: State | None = None,
     rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
 ) -> None:
     """Run what is not done yet and tell the sinks."""
@@ -235,14 +262,14 @@ def _render(  # type: ignore[no-untyped-def]
 
     first = experiments[0]
     files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds)
-    sinks = [files]
+    sinks: list[Sink] = [files]
     if not options.quiet and first.verbose > 0:
-        sinks.append(Progress(len(experiments)))  # type: ignore[arg-type]
+        sinks.append(Progress(len(experiments)))
     if options.verbose or (first.verbose >= 3 and not options.quiet):
-        sinks.append(Statistics(live=True))  # type: ignore[arg-type]
+        sinks.append(Statistics(live=True))
     if options.video:
         kind = options.video
-        sinks.append(Animation(kind, lambda row: place.animation(row, len(experiments), kind)))  # type: ignore[arg-type]
+        sinks.append(Animation(kind, lambda row: place.animation(row, len(experiments), kind)))
     left = [r for r in range(len(experiments)) if r not in done]
     parts = [list(rows)] if rows else []
     parts.append([r for r in left if not rows or r not in rows])
@@ -263,7 +290,10 @@ def _render(  # type: ignore[no-untyped-def]
         raise click.exceptions.Exit(130)
 
 
-def _part(session, experiments, rows, sinks, state) -> None:  # type: ignore[no-untyped-def]
+def _part(
+    session: Session, experiments: Sequence[Experiment], rows: Sequence[int],
+    sinks: Sequence[Sink], state: State | None,
+) -> None:
     """Render some of the runs; groups are told with their places in the whole list."""
     from dataclasses import replace
 

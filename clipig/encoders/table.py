@@ -72,6 +72,17 @@ def model_names() -> tuple[str, ...]:
     return (AUTO, *EMBEDDED, *OPENAI)
 
 
+def summary(name: str) -> str:
+    """One line about a name of `model_names()`."""
+    if name == AUTO:
+        return f"{PREFERRED} if its weights are here or can be downloaded, else {FALLBACK}"
+    if name in EMBEDDED:
+        role = "the small CLIP" if name == FALLBACK else "a second small CLIP, for judging,"
+        return f"{role} that comes with clipig; works offline"
+    entry = OPENAI[name]
+    return f"OpenAI's {name}: input {entry.size} px, embedding {entry.width}, downloaded once"
+
+
 def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     """The names most like `name`, best first, the case of letters ignored."""
     by_lower = {n.lower(): n for n in names}

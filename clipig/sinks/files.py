@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from clipig.canvases import Picture
 from clipig.checkpoints import save_state
 from clipig.config.dump import dump
 from clipig.config.schema import Experiment
-from clipig.errors import OutputError
+from clipig.errors import OutputError, UsageError
 from clipig.events import Event, Finished, Step
 from clipig.images import save_png
 from clipig.session import Group
@@ -29,16 +30,18 @@ class Files:
 
     `interval` is in steps (int) or seconds (float); 0 writes no snapshots.
     `config` is the text of the resolved config, which has been written already.
-    Checkpoints are written at most every `patience` seconds and removed at the end.
+    Checkpoints are written at most every `patience` seconds (default 10, or the
+    environment's CLIPIG_CHECKPOINT_SECONDS) and removed at the end.
     """
 
     def __init__(
         self, place: Place, experiments: Sequence[Experiment], config: str,
-        interval: int | float = 20.0, patience: float = 10.0, done: Sequence[int] = (),
+        interval: int | float = 20.0, patience: float | None = None, done: Sequence[int] = (),
         seconds: float = 0.0,
     ):
         self.place, self.rows, self.config = place, len(experiments), config
-        self.interval, self.patience = interval, patience
+        self.interval = interval
+        self.patience = _patience() if patience is None else patience
         self.done = list(done)
         self.pictures: dict[int, Path] = {}
         self.similarities: dict[int, float] = {}
@@ -130,6 +133,14 @@ class Files:
                 file.write("\n".join(lines) + "\n")
         except OSError as fault:
             raise OutputError(f"{self.place.trace}: cannot be written: {fault.strerror}") from fault
+
+
+def _patience() -> float:
+    """Seconds between checkpoints."""
+    try:
+        return float(os.environ.get("CLIPIG_CHECKPOINT_SECONDS", "10"))
+    except ValueError:
+        raise UsageError("CLIPIG_CHECKPOINT_SECONDS is not a number") from None
 
 
 def _record(group: Group, event: Step) -> dict[str, object]:
