@@ -135,7 +135,8 @@ def test_noise_pulls_with_a_fixed_strength(pic: Tensor) -> None:
     value = penalty("noise", leaf, std=0.1)
     assert float(value.detach()) == pytest.approx(0.01, rel=0.15)
     value.sum().backward()
-    assert leaf.grad is not None and float(leaf.grad.abs().sum()) > 0
+    assert leaf.grad is not None
+    assert float(leaf.grad.abs().sum()) > 0
 
 
 def powerlaw(slope: float, size: int = 96, seed: int = 0) -> Tensor:
@@ -154,7 +155,8 @@ def test_spectrum_knows_the_slope(made: float) -> None:
     tried = [0.0, 0.5, 1.0, 1.5, 2.0]
     found = [float(penalty("spectrum", powerlaw(made), slope=s)) for s in tried]
     assert tried[int(np.argmin(found))] == made
-    assert min(found) < 0.05 and max(found) > 0.15
+    assert min(found) < 0.05
+    assert max(found) > 0.15
     other = powerlaw(made) * 0.3 + 0.2  # contrast and brightness do not matter
     assert float(penalty("spectrum", other, slope=made)) == pytest.approx(min(found), abs=1e-3)
 
@@ -176,10 +178,13 @@ def test_contract(name: str, fields: dict[str, Any], device: torch.device) -> No
     views = (picture(3, 4, 3, *SIZE, device=device) * 0.7 + 0.1 *
              torch.tensor([0.0, 1.0, 2.0], device=device).view(3, 1, 1)).requires_grad_(True)
     value = of(op, views, p)
-    assert value.shape == (3, 4) and value.dtype == torch.float32
-    assert value.isfinite().all() and (value > 0).all()
+    assert value.shape == (3, 4)
+    assert value.dtype == torch.float32
+    assert value.isfinite().all()
+    assert (value > 0).all()
     value.sum().backward()
-    assert views.grad is not None and views.grad.isfinite().all()
+    assert views.grad is not None
+    assert views.grad.isfinite().all()
     assert (views.grad.flatten(2).abs().sum(2) > 0).all()
 
     assert torch.equal(of(op, views, p), value)
@@ -213,8 +218,10 @@ def test_flat_pictures_are_no_trouble(name: str, fields: dict[str, Any]) -> None
         views = torch.full((1, 1, 3, *SIZE), level, requires_grad=True)
         value = penalty(name, views, **fields)
         value.sum().backward()
-        assert value.isfinite().all() and (value >= 0).all()
-        assert views.grad is not None and views.grad.isfinite().all()
+        assert value.isfinite().all()
+        assert (value >= 0).all()
+        assert views.grad is not None
+        assert views.grad.isfinite().all()
 
 
 def test_zero_when_satisfied() -> None:

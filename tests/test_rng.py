@@ -27,7 +27,8 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_uniform_passes_kolmogorov_smirnov_and_chi2() -> None:
     x = Draw(range(8)).uniform(5, 6, (COUNT // 8,)).flatten().numpy()
-    assert x.min() >= 0 and x.max() < 1
+    assert x.min() >= 0
+    assert x.max() < 1
     assert stats.kstest(x, "uniform").pvalue > 1e-3
     for bits in (4, 8, 12):  # upper bits
         counts = np.bincount((x * (1 << bits)).astype(int), minlength=1 << bits)
@@ -45,8 +46,10 @@ def test_every_bit_is_fair() -> None:
 def test_normal_passes_kolmogorov_smirnov() -> None:
     x = Draw(range(4)).normal(5, 6, (COUNT // 4,)).flatten().numpy()
     assert stats.kstest(x, "norm").pvalue > 1e-3
-    assert abs(x.mean()) < 0.01 and abs(x.std() - 1) < 0.01
-    assert abs(stats.skew(x)) < 0.03 and abs(stats.kurtosis(x)) < 0.06
+    assert abs(x.mean()) < 0.01
+    assert abs(x.std() - 1) < 0.01
+    assert abs(stats.skew(x)) < 0.03
+    assert abs(stats.kurtosis(x)) < 0.06
     assert 4 < np.abs(x).max() < 4.9
 
 
@@ -57,7 +60,9 @@ def test_odd_counts_and_shapes() -> None:
     assert draw.uniform(1, 1, (1,), -2, -1).shape == (2, 1)
     assert draw.normal(1, 1, (0,)).shape == (2, 0)
     x = draw.uniform(1, 1, (10000,), -2, -1)
-    assert x.min() >= -2 and x.max() <= -1 and abs(x.mean() + 1.5) < 0.01
+    assert x.min() >= -2
+    assert x.max() <= -1
+    assert abs(x.mean() + 1.5) < 0.01
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 64, 224, 4096])
@@ -147,7 +152,8 @@ def test_bits_are_those_of_a_plain_python_hash() -> None:
 def test_other_device_same_numbers(device: torch.device) -> None:
     here, there = Draw([1, 2]), Draw([1, 2], device)
     assert torch.equal(here.bits(3, 4, 1000), there.bits(3, 4, 1000).cpu())
-    assert torch.equal(here.uniform(3, 4, (1000,), -1, 2), there.uniform(3, 4, (1000,), -1, 2).cpu())
+    expected = here.uniform(3, 4, (1000,), -1, 2)
+    assert torch.equal(expected, there.uniform(3, 4, (1000,), -1, 2).cpu())
     torch.testing.assert_close(here.normal(3, 4, (1000,)), there.normal(3, 4, (1000,)).cpu(),
                                atol=1e-5, rtol=1e-5)
 
@@ -155,16 +161,19 @@ def test_other_device_same_numbers(device: torch.device) -> None:
 def test_view_draw_takes_a_fresh_stream_for_each_call() -> None:
     draw = ViewDraw(Draw([1, 2]), 5, 6, 3)
     first, second = draw.uniform(4), draw.uniform(4)
-    assert first.shape == (2, 3, 4) and not torch.equal(first, second)
+    assert first.shape == (2, 3, 4)
+    assert not torch.equal(first, second)
     again = ViewDraw(Draw([1, 2]), 5, 6, 3)
-    assert torch.equal(again.uniform(4), first) and torch.equal(again.uniform(4), second)
+    assert torch.equal(again.uniform(4), first)
+    assert torch.equal(again.uniform(4), second)
     assert correlation(first.flatten().numpy(), second.flatten().numpy()) < 0.9
     assert draw.normal().shape == (2, 3)
 
 
 def test_seeds_follow_from_a_path() -> None:
     seeds = {derive_seed(1, "run", i) for i in range(1000)}
-    assert len(seeds) == 1000 and all(0 <= s < 2**63 for s in seeds)
+    assert len(seeds) == 1000
+    assert all(0 <= s < 2**63 for s in seeds)
     assert derive_seed(1, "run", 3) == derive_seed(1, "run", 3) != derive_seed(2, "run", 3)
     assert stream_id("a", 1) != stream_id("a", 2)
     assert stream_id("target", 0, "noise", 3) == stream_id("target", 0, "noise", 3)

@@ -130,7 +130,9 @@ def test_random_contrast_scales_about_the_center(pic: Tensor) -> None:
     factor = (views - 0.3) / (pic - 0.3)
     assert factor.flatten(1).std(1).max() < 1e-3
     factor = factor.flatten(1).median(1).values
-    assert factor.min() >= 0.4 and factor.max() <= 1 and abs(factor.mean() - 0.7) < 0.04
+    assert factor.min() >= 0.4
+    assert factor.max() <= 1
+    assert abs(factor.mean() - 0.7) < 0.04
 
 
 def test_color_jitter_by_hand(pic: Tensor) -> None:
@@ -220,10 +222,13 @@ def test_noise_strengths() -> None:
     assert noise.mean().abs() < 1e-3
     assert np.abs(np.corrcoef(noise.transpose(0, 1).flatten(1).numpy()) - np.eye(3)).max() < 0.01
     bw = spread("bwnoise", std=0.1)
-    assert torch.equal(bw[:, 0], bw[:, 1]) and abs(bw.std() - 0.1) < 1e-3
+    assert torch.equal(bw[:, 0], bw[:, 1])
+    assert abs(bw.std() - 0.1) < 1e-3
     uniform = spread("uniform_noise", std=0.3)
-    assert -0.3 <= uniform.min() < -0.299 and 0.299 < uniform.max() <= 0.3
-    assert uniform.mean().abs() < 1e-3 and abs(uniform.std() - 0.3 / 3**0.5) < 1e-3
+    assert -0.3 <= uniform.min() < -0.299
+    assert 0.299 < uniform.max() <= 0.3
+    assert uniform.mean().abs() < 1e-3
+    assert abs(uniform.std() - 0.3 / 3**0.5) < 1e-3
 
 
 def test_rnoise_is_smaller_noise_enlarged() -> None:
@@ -255,7 +260,8 @@ def test_random_erase() -> None:
     painted = once(op, torch.zeros(1, 3, 60, 60), views=400)[0][:, 0].numpy()
     share = painted.mean((1, 2))
     assert abs((share > 0).mean() - 0.5) < 0.08
-    assert share[share > 0].min() > 0.08 and share.max() < 0.22
+    assert share[share > 0].min() > 0.08
+    assert share.max() < 0.22
     for view in painted[share > 0][:20]:  # one full rectangle each
         rows, columns = np.nonzero(view.any(1))[0], np.nonzero(view.any(0))[0]
         assert view[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
@@ -289,7 +295,9 @@ def test_random_rotate_draws_within_its_range() -> None:
     views = once(make("random_rotate", degree=[-30, 60]), x, views=200)[0, :, 0]
     place = views.flatten(1).argmax(1)
     angle = torch.rad2deg(torch.atan2(50.0 - place // 101, place % 101 - 50.0))
-    assert angle.min() > -32 and angle.max() < 62 and abs(angle.mean() - 15) < 5
+    assert angle.min() > -32
+    assert angle.max() < 62
+    assert abs(angle.mean() - 15) < 5
     op = make("random_rotate", degree=[20, 20], center=[0, 1])
     drawn = (torch.tensor([0.5, 0.25, 0.75]).view(1, 1, 3),)
     stages = op.stages((100, 200), params(op), drawn, x)
@@ -349,7 +357,8 @@ def test_random_shift_ranges() -> None:
                        torch.zeros(1))
     x, y = -stages[1].matrix[..., 0, 2], -stages[1].matrix[..., 1, 2]
     assert set(x.unique().tolist()) == {1, 2, 3, 4}
-    assert set(y.unique().tolist()) <= {-9, -8, -7} and len(y.unique()) >= 2
+    assert set(y.unique().tolist()) <= {-9, -8, -7}
+    assert len(y.unique()) >= 2
 
 
 def test_random_flip(pic: Tensor) -> None:
@@ -370,7 +379,8 @@ def test_random_perspective_corners(amount: float) -> None:
     shown_at = torch.linalg.inv(matrix) @ corners.T  # where the input's corners appear
     shown_at = shown_at[:, :2] / shown_at[:, 2:]
     inward = (shown_at - corners.T[:2]).abs() / torch.tensor([[100.0], [50.0]])
-    assert inward.max() <= amount + 1e-4 and inward.amax((1, 2)).mean() > 0.3 * amount
+    assert inward.max() <= amount + 1e-4
+    assert inward.amax((1, 2)).mean() > 0.3 * amount
     assert inward.amin((1, 2)).max() < 1e-4  # the nearest corner stays
     close(shown("random_perspective", picture(3, *SIZE), amount=0), picture(3, *SIZE), 1e-4)
 
@@ -464,7 +474,8 @@ def test_cutouts_are_stratified_squares() -> None:
     left, right = move.matrix[..., 0, 2], move.matrix[..., 0, 2] + 60 * side
     top, bottom = move.matrix[..., 1, 2], move.matrix[..., 1, 2] + 60 * side
     for low, high, extent in ((left, right, 80), (top, bottom, 60)):
-        assert low.min() >= -1e-3 and high.max() <= extent + 1e-3
+        assert low.min() >= -1e-3
+        assert high.max() <= extent + 1e-3
 
 
 def test_cutouts_show_the_piece_as_torchvision_would() -> None:
@@ -493,10 +504,12 @@ def test_contract(name: str, fields: dict[str, Any], device: torch.device) -> No
     leaf = source.clone().requires_grad_(True)
     views = go(source=leaf)
     out = op.out_size(SIZE, p)
-    assert views.shape == (3, 4, 3, *out) and views.dtype == torch.float32
+    assert views.shape == (3, 4, 3, *out)
+    assert views.dtype == torch.float32
     assert views.isfinite().all()
     (views * torch.rand_like(views)).sum().backward()
-    assert leaf.grad is not None and leaf.grad.isfinite().all()
+    assert leaf.grad is not None
+    assert leaf.grad.isfinite().all()
     assert (leaf.grad.flatten(1).abs().sum(1) > 0).all()
 
     assert torch.equal(go(), go())
@@ -525,7 +538,8 @@ def test_sample_holds_all_the_randomness(
     assert bool(drawn) == op.random
     alone = op.sample(view_draw(SEEDS[1:2], device=device), p, SIZE)
     for batch, one in zip(drawn, alone, strict=True):
-        assert batch.shape[:2] == (3, 4) and torch.equal(batch[1:2], one)
+        assert batch.shape[:2] == (3, 4)
+        assert torch.equal(batch[1:2], one)
     if isinstance(op, Pixelwise):
         x = picture(3, 4, 3, *SIZE, device=device)
         assert torch.equal(op.apply(x, p, drawn), op.apply(x, copy.deepcopy(p), drawn))
@@ -601,7 +615,8 @@ def test_arrange_names_the_transform_that_fails() -> None:
     ops, ps = chain(("resize", {"size": 10}), ("random_crop", {"size": 11}))
     with pytest.raises(ChainError) as error:
         arrange(ops, ps, (40, 40), (20, 20))
-    assert error.value.index == 1 and "10x10 here" in error.value.message
+    assert error.value.index == 1
+    assert "10x10 here" in error.value.message
 
 
 def test_moved_reduction_gives_the_same_views() -> None:
@@ -646,4 +661,5 @@ def test_views_stay_shared_until_something_random() -> None:
     ops, ps = chain(("mul", {"factor": 0.5}), ("blur", {}))
     source = picture(2, 3, 20, 20)
     views = run(arrange(ops, ps, (20, 20), (20, 20)), ops, source, ps, draws(2), 5)
-    assert views.shape == (2, 5, 3, 20, 20) and views.stride(1) == 0
+    assert views.shape == (2, 5, 3, 20, 20)
+    assert views.stride(1) == 0

@@ -47,7 +47,7 @@ def blurred(views: Tensor, kernel: Shape, sigma: Tensor | None, wrap: bool = Fal
         weights = gaussian(height, None if sigma is None else sigma[..., -1], views)
         pad = (0, 0, height // 2, height // 2)
         flat = _convolve(F.pad(flat, pad, mode=mode), weights, views.shape, vertical=True)
-    return flat.unflatten(0, views.shape[:2])
+    return flat.view(views.shape)
 
 
 def _convolve(flat: Tensor, weights: Tensor, shape: torch.Size, vertical: bool) -> Tensor:
@@ -60,7 +60,7 @@ def _convolve(flat: Tensor, weights: Tensor, shape: torch.Size, vertical: bool) 
     kernel = weights.expand(runs, views, -1).reshape(runs * views, 1, *taps)
     kernel = kernel.repeat_interleave(channels, 0)
     rows = F.conv2d(flat.flatten(0, 1)[None], kernel, groups=len(kernel))
-    return rows[0].unflatten(0, (runs * views, channels))
+    return rows[0].view(runs * views, channels, *rows.shape[2:])
 
 
 def too_large(kernel: Shape, size: Shape) -> str | None:

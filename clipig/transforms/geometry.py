@@ -240,7 +240,7 @@ class RandomPerspective(Geometry):
         one = torch.ones_like(near)
         zero = torch.zeros_like(near)
         rows = [one, zero, zero, zero, one, zero, tilt[..., 0], tilt[..., 1], near]
-        tilted = torch.stack(rows, -1).unflatten(-1, (3, 3))
+        tilted = torch.stack(rows, -1).view(*near.shape, 3, 3)
         unit = affine(((2 / width, 0.0, -1.0), (0.0, 2 / height, -1.0)), like)
         back = affine(((width / 2, 0.0, width / 2), (0.0, height / 2, height / 2)), like)
         amount = bounds(self.amount, 0.0, 0.9)[1]

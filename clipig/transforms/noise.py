@@ -102,7 +102,7 @@ class RNoise(Pixelwise):
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         size = (views.shape[-2], views.shape[-1])
-        noise = resize(drawn[0].flatten(0, 1), size).unflatten(0, drawn[0].shape[:2])
+        noise = resize(drawn[0].flatten(0, 1), size).view(*drawn[0].shape[:3], *size)
         return torch.addcmul(views, noise, color(p.std))
 
 
@@ -130,7 +130,7 @@ class FNoise(Pixelwise):
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         spectrum = torch.complex(drawn[0][:, :, 0], drawn[0][:, :, 1])
         count = views.shape[-2] * views.shape[-1]
-        noise = torch.fft.irfft(spectrum, n=count).unflatten(-1, views.shape[-2:])
+        noise = torch.fft.irfft(spectrum, n=count).view(*spectrum.shape[:3], *views.shape[-2:])
         return torch.addcmul(views, noise, color(15 * p.std))
 
 

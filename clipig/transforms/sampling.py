@@ -89,7 +89,8 @@ def affine(rows: Sequence[Sequence[Tensor | float]], like: Tensor) -> Tensor:
     entries = [e for row in rows for e in row] + [0.0, 0.0, 1.0]
     # new_full and not tensor(): a copy from the host would wait for the device
     tensors = [e if isinstance(e, Tensor) else like.new_full((1, 1), float(e)) for e in entries]
-    return torch.stack(torch.broadcast_tensors(*tensors), -1).unflatten(-1, (3, 3))
+    stacked = torch.stack(torch.broadcast_tensors(*tensors), -1)  # type: ignore[no-untyped-call]
+    return stacked.view(*stacked.shape[:-1], 3, 3)
 
 
 def translation(x: Tensor | float, y: Tensor | float, like: Tensor) -> Tensor:
@@ -157,7 +158,7 @@ def sample(source: Tensor, stages: Sequence[Stage], out: Shape, views: int) -> T
         read = resize(read, out)
         if shared:
             return read[:, None].expand(-1, views, -1, -1, -1)
-        return read.unflatten(0, source.shape[:2])
+        return read.view(*source.shape[:2], *read.shape[1:])
 
     wrapped = isinstance(stages[0], Wrap) and stages[0].size == frame
     small = _kept(reduction(stages, frame), frame)
@@ -177,7 +178,7 @@ def sample(source: Tensor, stages: Sequence[Stage], out: Shape, views: int) -> T
         x, y, fills = _trace(stages, out, frame, goal)
         pictures = levels.pack(pictures, wrapped)
         x, y = levels.place(x, y, _magnitude(stages, scale))
-    grid = torch.stack(torch.broadcast_tensors(x, y), -1)
+    grid = torch.stack(torch.broadcast_tensors(x, y), -1)  # type: ignore[no-untyped-call]
     grid = grid.expand(source.shape[0], views, *out, 2)
     read = _read_shared(pictures, grid) if shared else _read_each(pictures, grid)
     for inside, color in reversed(fills):
@@ -211,13 +212,15 @@ def _read_shared(pictures: Tensor, grid: Tensor) -> Tensor:
         pictures = pictures.repeat_interleave(copies, 0)
     rows = grid.reshape(runs * copies, views // copies * height, width, 2)
     read = _grid_sample(pictures, rows)
-    read = read.unflatten(2, (views // copies, height)).transpose(1, 2)
-    return read.reshape(runs, views, *read.shape[2:]) if copies > 1 else read
+    channels = read.shape[1]
+    read = read.view(runs * copies, channels, views // copies, height, width).transpose(1, 2)
+    return read.reshape(runs, views, channels, height, width) if copies > 1 else read
 
 
 def _read_each(pictures: Tensor, grid: Tensor) -> Tensor:
     """Read `[R*N, C, H, W]` at `[R, N, h, w, 2]`: `[R, N, C, h, w]`."""
-    return _grid_sample(pictures, grid.flatten(0, 1)).unflatten(0, grid.shape[:2])
+    read = _grid_sample(pictures, grid.flatten(0, 1))
+    return read.view(*grid.shape[:2], *read.shape[1:])
 
 
 def _grid_sample(pictures: Tensor, grid: Tensor) -> Tensor:
@@ -307,15 +310,17 @@ def _trace(
 
 def _cover(x: Tensor, extent: int, soft: float) -> Tensor:
     """How much of a pixel at `x` lies within 0..extent, for pixels of `soft` (at least 1)."""
-    near = torch.minimum(x, extent - x)
-    return (near / max(soft, 1.0) + 0.5).clamp(0, 1)
+    soft = max(soft, 1.0)
+    half = extent / 2
+    # 0.5 + (half - |x - half|) / soft, in one buffer
+    return (x - half).abs_().mul_(-1 / soft).add_(half / soft + 0.5).clamp_(0, 1)
 
 
 def _move(x: Tensor, y: Tensor, matrix: Tensor, flat: bool) -> tuple[Tensor, Tensor]:
     """Apply a matrix to points; x and y may be a row and a column, then little is computed."""
     m = matrix[..., None, None]
-    out_x = (m[:, :, 0, 0] * x + m[:, :, 0, 2]) + m[:, :, 0, 1] * y
-    out_y = (m[:, :, 1, 1] * y + m[:, :, 1, 2]) + m[:, :, 1, 0] * x
+    out_x = torch.addcmul(torch.addcmul(m[:, :, 0, 2], m[:, :, 0, 0], x), m[:, :, 0, 1], y)
+    out_y = torch.addcmul(torch.addcmul(m[:, :, 1, 2], m[:, :, 1, 1], y), m[:, :, 1, 0], x)
     if flat:
         return out_x, out_y
     depth = (m[:, :, 2, 0] * x + m[:, :, 2, 1] * y + m[:, :, 2, 2]).clamp(min=1e-6)
