@@ -144,14 +144,14 @@ class SceneDrawer:
         return scenes[:count]
 
     def draw_test(self, count: int) -> list[Scene]:
-        """`count` held-out pairs, "a A made of B", each pair once."""
-        pairs: dict[tuple[int, int], Scene] = {}
-        while len(pairs) < count:
-            a, b = self.rng.choice(self.drawable), self.rng.choice(self.drawable)
-            if a != b and held_out(a, b) and (a, b) not in pairs:
-                text = f"a {self.concepts[a].name} made of {self.concepts[b].name}"
-                pairs[a, b] = self._scene(Kind.MADE, a, b, 0, text)
-        return list(pairs.values())
+        """`count` held-out pairs (all, if there are fewer), "a A made of B", each once."""
+        drawable = self.drawable
+        pairs = [(a, b) for a in drawable for b in drawable if a != b and held_out(a, b)]
+        chosen = self.rng.sample(pairs, min(count, len(pairs)))
+        names = [concept.name for concept in self.concepts]
+        return [
+            self._scene(Kind.MADE, a, b, 0, f"a {names[a]} made of {names[b]}") for a, b in chosen
+        ]
 
     def draw_nouns(self, count: int) -> list[Scene]:
         """The first `count` concepts that can be drawn, each once, "a A"."""

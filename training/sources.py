@@ -81,7 +81,9 @@ def render_bank(data: Path = DATA, workers: int = 2) -> Bank:
                 jobs.append((index, style, extra, svg))
     with ProcessPoolExecutor(workers) as pool:
         pictures = list(pool.map(render_svg, [job[3] for job in jobs], chunksize=32))
-    kept = [(job, picture) for job, picture in zip(jobs, pictures, strict=True) if picture is not None]
+    kept = [
+        (job, picture) for job, picture in zip(jobs, pictures, strict=True) if picture is not None
+    ]
     return Bank(
         concepts,
         torch.from_numpy(np.stack([picture for _, picture in kept])),

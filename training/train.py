@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clipig.encoders.embedded.network import EmbeddedNetwork, NetworkConfig
+from clipig.encoders.embedded.network import NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
 from training.concepts import collect_words
@@ -34,23 +34,14 @@ from training.replay import Replay, Strength
 from training.retrieval import measure_retrieval
 from training.scenes import Kind, Scene, SceneDrawer, also_true
 from training.sources import DATA, Bank, load_bank
-from training.weights import export_weights, grow_network, read_weights
+from training.weights import export_weights, grow_network, new_network, read_weights
 
 MODELS: dict[str, tuple[NetworkConfig, dict[str, float]]] = {
     # name: (shape, how often each drawing style is taken)
     "embedded": (NetworkConfig(depths=(0, 1, 2, 1)), {"own": 1.5}),
     "embedded-judge": (
         NetworkConfig(
-            size=64,
-            width=192,
-            stem=(7, 4),
-            channels=(64, 128, 192),
-            depths=(1, 1, 1),
-            activation="gelu",
-            maps=3,
-            buckets=4096,
-            text_width=96,
-            text_depth=1,
+            stem=(7, 4), channels=(64, 128, 160), depths=(1, 1, 1), activation="gelu", maps=3
         ),
         {"fluent": 0.5, "emojione": 1.5, "fxemoji": 1.5},
     ),
@@ -77,6 +68,8 @@ class Settings:
     auxiliary: float = 0.5
     seed: int = 0
     start: Path | None = None
+    start_towers: str = "image text"
+    share_seconds: float = 8.0
     save_minutes: float = 5.0
     measure_minutes: float = 8.0
     device: str = "cpu"
@@ -93,7 +86,7 @@ class Progress:
 
 
 class Trainer:
-    """One process of the training; all of them hold the same weights."""
+    """One process of the training; all of them share their weights every few seconds."""
 
     def __init__(self, settings: Settings, bank: Bank, rank: int = 0):
         self.settings, self.bank, self.rank = settings, bank, rank
@@ -102,10 +95,10 @@ class Trainer:
         self.words = collect_words(bank.concepts)
         config = replace(config, words=len(self.words))
         self.vocabulary = Vocabulary(self.words, config.buckets, config.groups, config.context)
-        if settings.start is None:
-            network = EmbeddedNetwork(config)
-        else:
-            network = grow_network(config, self.words, read_weights(settings.start))
+        network = new_network(config)
+        if settings.start is not None:
+            old = read_weights(settings.start)
+            network = grow_network(network, self.words, old, settings.start_towers)
         self.network = network.train()
         network.image.to(memory_format=torch.channels_last)
         self.temperature = nn.Parameter(torch.tensor(math.log(15.0)))
@@ -128,6 +121,7 @@ class Trainer:
         )
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.progress = Progress()
+        self.unshared = torch.zeros(2)  # images and seconds since the last `share`
         seed = settings.seed + 1000 * rank + 1
         self.drawer = SceneDrawer(bank, seed, style_weights)
         self.painter = Painter(bank, config.size, seed)
@@ -156,18 +150,12 @@ class Trainer:
         (loss + settings.auxiliary * auxiliary).backward()
         assert pictures.grad is not None
         replay.attack(batch, pictures.grad, strength)
-        spent = self._share_gradients(min(time.perf_counter() - began, 5.0))
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
         self.optimizer.step()
-        self._update_average(found.detach(), texts.detach())
-        progress = self.progress
-        progress.step += 1
-        progress.images += settings.batch * settings.processes
-        progress.seconds += spent
-        progress.done = max(
-            progress.images / settings.images if settings.images else 0.0,
-            progress.seconds / settings.seconds if settings.seconds else 0.0,
-        )
+        self.progress.step += 1
+        if self.rank == 0:
+            self._update_average(found.detach(), texts.detach())
+        self.unshared += torch.tensor([settings.batch, min(time.perf_counter() - began, 5.0)])
         return {
             "loss": loss.item(),
             "auxiliary": auxiliary.item(),
@@ -187,13 +175,11 @@ class Trainer:
         """Noise at once, attacks from a third to full over the first 60 % of the run."""
         settings = self.settings
         ramp = min(1.0, 0.35 + 0.65 * self.progress.done / 0.6)
-        if settings.start is None:
+        if settings.start is None or "image" not in settings.start_towers:
             ramp *= min(1.0, self.progress.done / 0.15)
         return Strength(settings.l2 * ramp, settings.linf * ramp, settings.noise)
 
-    def _contrast(
-        self, found: Tensor, texts: Tensor, scenes: list[Scene]
-    ) -> tuple[Tensor, float]:
+    def _contrast(self, found: Tensor, texts: Tensor, scenes: list[Scene]) -> tuple[Tensor, float]:
         """Symmetric InfoNCE; captions that are also true count neither way."""
         scale = self.temperature.clamp(max=math.log(60.0)).exp()
         ignored = also_true(scenes)
@@ -206,8 +192,9 @@ class Trainer:
 
     def _classify(self, found: Tensor, scenes: list[Scene]) -> Tensor:
         """Auxiliary: name A and B from the picture's embedding. Thrown away later."""
-        first = [s.a if s.kind in (Kind.SINGLE, Kind.MADE, Kind.TINT, Kind.BOTH) else -1 for s in scenes]
-        second = [s.b if s.kind in (Kind.MADE, Kind.BOTH, Kind.TILES) else -1 for s in scenes]
+        no_first, no_second = (Kind.TILES, Kind.COLOR), (Kind.SINGLE, Kind.TINT, Kind.COLOR)
+        first = [-1 if s.kind in no_first else s.a for s in scenes]
+        second = [-1 if s.kind in no_second else s.b for s in scenes]
         loss = found.new_zeros(())
         for classifier, labels in zip(self.classifiers, (first, second), strict=True):
             loss = loss + F.cross_entropy(
@@ -215,20 +202,33 @@ class Trainer:
             )
         return loss / 2
 
-    def _share_gradients(self, spent: float) -> float:
-        """Average the gradients of all processes; returns the slowest one's seconds."""
-        if self.settings.processes == 1:
-            return spent
-        held = [p for p in self.parameters if p.grad is not None]
-        flat = torch.cat([p.grad.flatten() for p in held] + [torch.tensor([spent])])
-        dist.all_reduce(flat)
-        flat /= self.settings.processes
-        offset = 0
-        for p in held:
-            assert p.grad is not None
-            p.grad.copy_(flat[offset : offset + p.numel()].view_as(p))
-            offset += p.numel()
-        return float(flat[-1])
+    @torch.no_grad()
+    def share(self) -> None:
+        """Average the weights of all processes and count what they have done.
+
+        Between two calls every process steps alone (local SGD), so that a process which
+        is slowed by other work on its core holds nobody up.
+        """
+        settings, progress = self.settings, self.progress
+        if settings.processes > 1:
+            states = [self.network.state_dict(), self.classifiers.state_dict()]
+            held = [v for state in states for v in state.values() if v.is_floating_point()]
+            held.append(self.temperature.data)
+            flat = torch.cat([value.flatten() for value in held] + [self.unshared])
+            dist.all_reduce(flat)
+            flat /= settings.processes
+            offset = 0
+            for value in held:
+                value.copy_(flat[offset : offset + value.numel()].view_as(value))
+                offset += value.numel()
+            self.unshared = flat[offset:]
+        progress.images += round(self.unshared[0].item() * settings.processes)
+        progress.seconds += self.unshared[1].item()
+        self.unshared = torch.zeros(2)
+        progress.done = max(
+            progress.images / settings.images if settings.images else 0.0,
+            progress.seconds / settings.seconds if settings.seconds else 0.0,
+        )
 
     @torch.no_grad()
     def _update_average(self, found: Tensor, texts: Tensor) -> None:
@@ -311,16 +311,18 @@ def run_process(rank: int, settings: Settings, data: Path = DATA) -> None:
 def train(trainer: Trainer) -> None:
     """Steps, with checkpoints and measures from the first process in between."""
     settings, progress = trainer.settings, trainer.progress
-    saved = measured = began = time.monotonic()
+    saved = measured = began = shared = time.monotonic()
     start_images = progress.images
     while progress.done < 1:
         numbers = trainer.step()
+        if time.monotonic() - shared < settings.share_seconds:
+            continue
+        trainer.share()
+        shared = now = time.monotonic()
         if trainer.rank:
             continue
-        now = time.monotonic()
-        if progress.step % 25 == 0:
-            rate = (progress.images - start_images) / (now - began)
-            write_metrics(settings.out, {**vars(progress), **numbers, "rate": rate})
+        rate = (progress.images - start_images) / (now - began)
+        write_metrics(settings.out, {**vars(progress), **numbers, "rate": rate})
         if now - saved > 60 * settings.save_minutes:
             trainer.save()
             trainer.export()

@@ -1,9 +1,15 @@
-"""Writes and reads weights files in the form that the package loads."""
+"""Writes and reads weights files in the form that the package loads.
+
+    python -m training.weights training/runs/main/embedded.safetensors
+
+puts a trained file into the package.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from clipig.encoders import embedded
 from clipig.encoders.embedded.encoder import config_from_json
-from clipig.encoders.embedded.network import EmbeddedNetwork, NetworkConfig
+from clipig.encoders.embedded.network import Block, EmbeddedNetwork, NetworkConfig
+
+PACKAGE = Path(embedded.__file__).parent
 
 
 def export_weights(
@@ -45,15 +54,7 @@ def export_weights(
     data = save(tensors, metadata)
     checksum = "sha256:" + hashlib.sha256(data).hexdigest()
     _replace(path, data)
-    index_path = path.with_name("index.json")
-    index = json.loads(index_path.read_text("utf-8")) if index_path.exists() else {}
-    index[path.stem] = {
-        "size": network.config.size,
-        "width": network.config.width,
-        "context": network.config.context,
-        "checksum": checksum,
-    }
-    _replace(index_path, (json.dumps(index, indent=2, sort_keys=True) + "\n").encode())
+    _enter(path, network.config, checksum)
     return checksum
 
 
@@ -67,28 +68,47 @@ def read_weights(path: Path) -> tuple[NetworkConfig, list[str], dict[str, Tensor
     return config_from_json(metadata["config"]), metadata["vocabulary"].split(), tensors
 
 
+@torch.no_grad()
+def new_network(config: NetworkConfig) -> EmbeddedNetwork:
+    """A network ready to be trained; residual blocks start as the identity."""
+    network = EmbeddedNetwork(config)
+    for block in network.modules():
+        if isinstance(block, Block):
+            block.conv2.weight.zero_()
+            assert block.conv2.bias is not None
+            block.conv2.bias.zero_()
+    maps, text = network.image.maps, network.text
+    maps.normal_(std=0.02).add_(1 / maps.shape[-1])
+    text.words.weight.normal_(std=0.3)[0] = 0
+    text.letters.weight.normal_(std=0.5)[0] = 0
+    text.position.normal_(std=0.1)
+    return network
+
+
 def grow_network(
-    config: NetworkConfig,
+    network: EmbeddedNetwork,
     words: Sequence[str],
     old: tuple[NetworkConfig, list[str], dict[str, Tensor]],
+    towers: str = "image text",
 ) -> EmbeddedNetwork:
-    """A network of a new shape and vocabulary that starts where the old one stood.
+    """Fill the named towers of a new network with what an old one has learned.
 
     Known words keep their vectors, new words start at zero (their letter groups
-    already carry a guess), new residual blocks start as the identity, new places in
-    the text as the mean of the old ones.
+    already carry a guess), new residual blocks stay the identity, new places in the
+    text start as the mean of the old ones.
     """
     _, old_words, tensors = old
-    network = EmbeddedNetwork(config)
     state = network.state_dict()
     for key, value in tensors.items():
+        if key.split(".")[0] not in towers:
+            continue
         if key == "text.words.weight":
             rows = {word: value[i + 2] for i, word in enumerate(old_words)}
             zero = torch.zeros(value.shape[1])
             table = torch.stack([rows.get(word, zero) for word in words])
             value = torch.cat([value[:2], table])
-        elif key == "text.position" and len(value) < config.context:
-            more = value.mean(0, keepdim=True).expand(config.context - len(value), -1)
+        elif key == "text.position" and len(value) < network.config.context:
+            more = value.mean(0, keepdim=True).expand(network.config.context - len(value), -1)
             value = torch.cat([value, more])
         if key not in state or state[key].shape != value.shape:
             raise ValueError(f"{key}: {list(value.shape)} does not fit the new network")
@@ -97,7 +117,33 @@ def grow_network(
     return network
 
 
+def install_weights(source: Path, package: Path = PACKAGE) -> str:
+    """Copy a weights file into the package and enter it in its index."""
+    data = source.read_bytes()
+    target = package / source.name
+    _replace(target, data)
+    checksum = "sha256:" + hashlib.sha256(data).hexdigest()
+    _enter(target, read_weights(target)[0], checksum)
+    return checksum
+
+
+def _enter(path: Path, config: NetworkConfig, checksum: str) -> None:
+    index_path = path.with_name("index.json")
+    index = json.loads(index_path.read_text("utf-8")) if index_path.exists() else {}
+    index[path.stem] = {
+        "size": config.size,
+        "width": config.width,
+        "context": config.context,
+        "checksum": checksum,
+    }
+    _replace(index_path, (json.dumps(index, indent=2, sort_keys=True) + "\n").encode())
+
+
 def _replace(path: Path, data: bytes) -> None:
     temporary = path.with_suffix(path.suffix + ".part")
     temporary.write_bytes(data)
     temporary.replace(path)
+
+
+if __name__ == "__main__":
+    print(install_weights(Path(sys.argv[1])))

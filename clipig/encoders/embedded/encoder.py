@@ -13,20 +13,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
-from clipig.encoders.embedded.network import EmbeddedNetwork, NetworkConfig
+from clipig.encoders.embedded.network import Block, EmbeddedNetwork, NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import EncoderError
 
-_PACKAGE = "clipig.encoders.embedded"
-_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class EmbeddedEncoder:
     """Clipig's own small CLIP behind the `Encoder` protocol: frozen, in eval mode.
 
-    With `precision="bf16"` the image tower computes in bfloat16; embeddings are
-    float32 rows of length one either way.
+    gap  mean image minus mean text embedding over the training data, `[D]`, or None
     """
 
     def __init__(
@@ -35,43 +33,25 @@ class EmbeddedEncoder:
         vocabulary: Vocabulary,
         info: EncoderInfo,
         device: torch.device,
-        precision: str = "fp32",
+        dtype: torch.dtype = torch.float32,
         gap: Tensor | None = None,
     ):
-        self.vocabulary = vocabulary
-        self._info = info
-        self._dtype = _PRECISIONS[precision]
-        self._device = device
         network = network.eval().requires_grad_(False).to(device)
-        network.image.fold()
-        network.image.stages.to(dtype=self._dtype)
-        self._image = network.image.to(memory_format=torch.channels_last)
-        self._image.norm.to(dtype=self._dtype)
-        self._image.project.to(dtype=self._dtype)
-        self._text = network.text
-        self._gap = None if gap is None else gap.to(device)
+        for module in list(network.image.modules()):
+            if isinstance(module, Block):
+                module.fold()
+        image = network.image.to(memory_format=torch.channels_last)
+        for part in (image.stages, image.norm, image.project):
+            part.to(dtype)
+        self.info, self.device, self.dtype, self.vocabulary = info, device, dtype, vocabulary
+        self.gap = None if gap is None else gap.to(device)
+        self._image, self._text = image, network.text
         self._warned: set[str] = set()
-
-    @property
-    def info(self) -> EncoderInfo:
-        return self._info
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self._dtype
-
-    @property
-    def gap(self) -> Tensor | None:
-        """Mean image embedding minus mean text embedding over the training data, `[D]`."""
-        return self._gap
 
     def encode_image(self, views: Tensor) -> Tensor:
         """Embed pictures `[B, 3, size, size]` in [0, 1]: `[B, D]` float32, differentiable."""
-        return self._image(self._prepare(views))
+        embedded: Tensor = self._image(self._prepare(views))
+        return embedded
 
     def encode_text(self, texts: Sequence[str]) -> Tensor:
         """Embed texts: `[P, D]` float32, no gradient.
@@ -81,44 +61,41 @@ class EmbeddedEncoder:
         """
         self._check(texts)
         if not texts:
-            return torch.zeros(0, self._info.width, device=self._device)
+            return torch.zeros(0, self.info.width, device=self.device)
         words, letters = self.vocabulary.encode(texts)
         with torch.no_grad():
-            return self._text(words.to(self._device), letters.to(self._device))
+            embedded: Tensor = self._text(words.to(self.device), letters.to(self.device))
+        return embedded
 
     def features(self, views: Tensor) -> list[Tensor]:
         """Activations of all stages but the last, fine to coarse, `[B, C, h, w]` float32."""
         return [x.float() for x in self._image.stage_outputs(self._prepare(views))[:-1]]
 
     def _prepare(self, views: Tensor) -> Tensor:
-        size = self._info.size
-        if views.ndim != 4 or views.shape[1:] != (3, size, size):
+        size = self.info.size
+        if views.shape[1:] != (3, size, size):
+            wanted = f"[B, 3, {size}, {size}]"
             raise EncoderError(
-                f"{self._info.name}: expected pictures of shape [B, 3, {size}, {size}], "
-                f"found {list(views.shape)}"
+                f"{self.info.name}: expected views {wanted}, found {list(views.shape)}"
             )
-        return views.to(self._dtype).contiguous(memory_format=torch.channels_last)
+        return views.to(self.dtype).contiguous(memory_format=torch.channels_last)
 
     def _check(self, texts: Sequence[str]) -> None:
-        limit = self.vocabulary.context
+        name, limit = self.info.name, self.vocabulary.context
         for text in texts:
             count = len(split_words(text))
             if count == 0:
-                raise EncoderError(f"{self._info.name}: the text {text!r} has no words")
+                raise EncoderError(f"{name}: the text {text!r} has no words")
             if count > limit:
-                raise EncoderError(
-                    f"{self._info.name}: the text {text!r} has {count} words, "
-                    f"{count - limit} more than the {limit} this model reads"
-                )
+                excess = f"{count} words, {count - limit} more than the {limit} it reads"
+                raise EncoderError(f"{name}: the text {text!r} has {excess}")
         unknown = self.vocabulary.unknown(texts)
-        fresh = {word: near for word, near in unknown.items() if word not in self._warned}
+        fresh = [word for word in unknown if word not in self._warned]
         if fresh:
             self._warned.update(fresh)
-            listed = "; ".join(
-                f"{word} (nearest: {', '.join(near)})" if near else word
-                for word, near in fresh.items()
-            )
-            warnings.warn(f"{self._info.name} does not know: {listed}", stacklevel=3)
+            near = {word: f" (nearest: {', '.join(unknown[word])})" for word in fresh}
+            listed = "; ".join(word + near[word] * bool(unknown[word]) for word in fresh)
+            warnings.warn(f"{name} does not know: {listed}", stacklevel=3)
 
 
 def embedded_names() -> tuple[str, ...]:
@@ -127,28 +104,15 @@ def embedded_names() -> tuple[str, ...]:
 
 
 def embedded_info(name: str = "embedded") -> EncoderInfo:
-    """What is known of a shipped model without reading its weights.
-
-    Raises `EncoderError` for a name that is not shipped.
-    """
+    """What is known of a model of the package without its weights; `EncoderError` if unknown."""
     index = _index()
     if name not in index:
         raise EncoderError(f"unknown embedded model {name!r}, expected one of: {', '.join(index)}")
-    entry = index[name]
-    return EncoderInfo(
-        name=name,
-        size=entry["size"],
-        width=entry["width"],
-        context=entry["context"],
-        reason="shipped with clipig, needs no download",
-        checksum=entry["checksum"],
-    )
+    return EncoderInfo(name=name, reason="shipped with clipig, needs no download", **index[name])
 
 
 def load_embedded(
-    name: str = "embedded",
-    device: torch.device | str = "cpu",
-    precision: str = "fp32",
+    name: str = "embedded", device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> EmbeddedEncoder:
     """Load a model of the package: `embedded` guides, `embedded-judge` only rates.
 
@@ -156,54 +120,43 @@ def load_embedded(
     unknown name or precision, or for damaged weights.
     """
     info = embedded_info(name)
-    try:
-        data = resources.files(_PACKAGE).joinpath(f"{name}.safetensors").read_bytes()
-    except OSError as error:
-        raise EncoderError(f"{name}: its weights cannot be read: {error}") from error
+    data = resources.files(__package__).joinpath(f"{name}.safetensors").read_bytes()
     return encoder_from_bytes(data, info, device, precision)
 
 
 def encoder_from_bytes(
     data: bytes, info: EncoderInfo, device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> EmbeddedEncoder:
-    """Build an encoder from the bytes of a weights file (see `training.export`)."""
-    if precision not in _PRECISIONS:
-        raise EncoderError(
-            f"{info.name}: unknown precision {precision!r}, "
-            f"expected one of: {', '.join(_PRECISIONS)}"
-        )
+    """Build an encoder from the bytes of a weights file; errors as in `load_embedded`."""
+    if precision not in PRECISIONS:
+        choices = ", ".join(PRECISIONS)
+        raise EncoderError(f"{info.name}: precision {precision!r} is not one of: {choices}")
     try:
-        length = int.from_bytes(data[:8], "little")
-        metadata = json.loads(data[8 : 8 + length])["__metadata__"]
+        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
         tensors = {key: value.float() for key, value in load_tensors(data).items()}
+        image_mean, text_mean = tensors.pop("gap.image", None), tensors.pop("gap.text", None)
         config = config_from_json(metadata["config"])
-        words = metadata["vocabulary"].split()
         with torch.device("meta"):
             network = EmbeddedNetwork(config)
-        gap = tensors.pop("gap.image", None)
-        text_mean = tensors.pop("gap.text", None)
-        for key, value in network.state_dict().items():
+        for key in network.state_dict():
             if key.endswith("num_batches_tracked"):
-                tensors[key] = torch.zeros_like(value, device="cpu")
+                tensors[key] = torch.zeros((), dtype=torch.long)
         network.load_state_dict(tensors, assign=True)
     except (ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise EncoderError(f"{info.name}: the weights file is damaged: {error}") from error
-    vocabulary = Vocabulary(words, config.buckets, config.groups, config.context)
-    if gap is not None and text_mean is not None:
-        gap = gap - text_mean
-    return EmbeddedEncoder(network, vocabulary, info, torch.device(device), precision, gap)
+    gap = None if image_mean is None or text_mean is None else image_mean - text_mean
+    words = metadata["vocabulary"].split()
+    known = Vocabulary(words, config.buckets, config.groups, config.context)
+    return EmbeddedEncoder(network, known, info, torch.device(device), PRECISIONS[precision], gap)
 
 
 def config_from_json(text: str) -> NetworkConfig:
     """The network's shape from the JSON in the weights file."""
-    entries = {
-        key: tuple(value) if isinstance(value, list) else value
-        for key, value in json.loads(text).items()
-    }
-    return NetworkConfig(**entries)
+    pairs = json.loads(text).items()
+    return NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in pairs})
 
 
 def _index() -> dict[str, dict[str, Any]]:
-    text = resources.files(_PACKAGE).joinpath("index.json").read_text("utf-8")
+    text = resources.files(__package__).joinpath("index.json").read_text("utf-8")
     index: dict[str, dict[str, Any]] = json.loads(text)
     return index
