@@ -10,11 +10,13 @@ Antialiasing happens before the reading, once per run and not per view: the
 canvas is reduced as far as all views allow, and if views differ in scale each
 reads its own level of a mip atlas (`atlas.py`).
 
-Agreement with doing the transforms one by one (tests/test_sampling.py): a single
-transform is exact but for rounding (1e-5). Chains save the interpolations in
-between and are therefore a little sharper: on smooth pictures (bands of 16 and
-more pixels, range 0..1) the mean difference is below 0.01 and the greatest, at
-edges that are cut twice, below 0.1.
+Agreement with doing the transforms one by one, as tests/test_sampling.py asserts
+it for pictures in 0..1: chains of whole-pixel moves differ by less than 2e-3 even
+on noise (rounding of coordinates). Other chains save the interpolations in
+between: on a smooth picture the ten chains of the test differ by less than 0.005
+in the mean, and by up to 0.4 in single pixels, at black borders and seams that
+the two ways cut differently. On noise, single pixels of views that are rotated
+and reduced differ much more; only the contrast agrees, within 3 %.
 
 Coordinates are continuous pixels `(x, y)`; the centre of the first pixel is
 (0.5, 0.5), the frame is [0, W] x [0, H].
