@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from tiny_encoder import TinyEncoder
 from torch import Tensor
 
 from clipig.measure import (
@@ -19,6 +18,7 @@ from clipig.measure import (
     statistics,
     total_variation,
 )
+from tests.tiny_encoder import TinyEncoder
 
 
 def natural(slope: float, count: int = 4, side: int = 128, seed: int = 0) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import ClassVar, Literal
 
@@ -136,7 +137,13 @@ class PhaseCanvas(OffsetCanvas):
             stream = stream_id("canvas", "fourier", "phase")
             phase = draw.uniform(stream, 0, (3, height, width // 2 + 1), -math.pi, math.pi)
         self.buffers["magnitude"] = magnitude.contiguous()
+        self.buffers["spectrum"] = start.new_tensor(self.spectrum).expand(start.shape[0], 2)
         self.set("phase", phase)
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        super().load(state)
+        height, width = self.buffers["spectrum"][0].int().tolist()
+        self.spectrum = (height, width)  # that of the first size, not of this one
 
     def half(self) -> Tensor:
         """The complex half spectrum `[R, 3, h, w // 2 + 1]`."""
