@@ -34,26 +34,30 @@ class Rung:
 def rungs(runs: int, top: int, short_epochs: int) -> list[Rung]:
     """The ladder for a budget of `runs * short_epochs` steps of runs.
 
-    The last rung has at least `top` runs. Steps are whole, rounded down, so
-    that the budget is never exceeded (but every rung makes at least one step).
+    The last rung has at least `top` runs and takes what rounding has left over;
+    the budget is never exceeded. One that is too small for the whole ladder
+    ends in a shorter one.
     """
     counts = [runs]
-    while counts[-1] >= 2 * top:
+    while counts[-1] >= 2 * top and counts[-1] > 1:
         counts.append(-(-counts[-1] // 2))
-    # the first rung makes e steps, rung k another e * 2**(k-1)
-    shares = [1.0] + [2.0 ** (k - 1) for k in range(1, len(counts))]
-    whole = sum(count * share for count, share in zip(counts, shares, strict=True))
-    first = runs * short_epochs / whole
+    while (first := runs * short_epochs / _cost(counts)) < 1:
+        counts.pop()
     found: list[Rung] = []
     spent = 0
     for k, count in enumerate(counts):
         before = found[-1].steps if found else 0
-        steps = max(before + 1, int(first * 2**k + 1e-9))
-        if k == len(counts) - 1:  # what rounding left over goes to the last rung
+        steps = int(first * 2**k + 1e-9)
+        if k == len(counts) - 1:
             steps = max(steps, before + (runs * short_epochs - spent) // count)
         spent += count * (steps - before)
         found.append(Rung(count, steps))
     return found
+
+
+def _cost(counts: list[int]) -> float:
+    """Steps of runs if the first rung makes one step, rung k another `2**(k-1)`."""
+    return counts[0] + sum(count * 2.0 ** (k - 1) for k, count in enumerate(counts) if k)
 
 
 def climb(
