@@ -22,7 +22,7 @@ from torch import Tensor
 _M1, _M2 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 _GOLDEN = 0x9E3779B1
 _BLOCK = 1 << 16
-"""numbers that are worked on together on a CPU: larger ones leave its cache (about half the speed)"""
+"""numbers worked on together on a CPU: more leave its cache (about half the speed)"""
 
 
 def _mix(x: Tensor) -> Tensor:
