@@ -66,7 +66,8 @@ class Clock:
                 if not isinstance(e, ExpressionError) and type(e).__module__ != _PYDANTIC:
                     raise
                 where = f" at epoch {context['epoch']}" if value.names else ""
-                self.blame(key, f"{e}{where}")
+                told = str(e) if repr(value.plain()) in str(e) else f"{value.plain()!r}: {e}"
+                self.blame(key, f"{told}{where}")
                 rows = [(1.0,) * value.count] * len(steps)
                 break
             rows.append(row)

@@ -160,7 +160,7 @@ def test_dry_run_makes_nothing(folder: Path) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Signals) -> None:
-    long = SMALL.replace("epochs: 4", "epochs: 120")
+    long = SMALL.replace("epochs: 4", "epochs: 400")
     (folder / "long.yaml").write_text(long)
     clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=folder)
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CLIPIG_CHECKPOINT_SECONDS": "0.02"}
@@ -184,7 +184,7 @@ def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Sig
         json.loads(x)["epoch"]
         for x in (folder / "cut/long.trace.jsonl").read_text().splitlines()
     ]
-    assert epochs == list(range(120))
+    assert epochs == list(range(400))
 
 
 @pytest.mark.parametrize(("args", "message"), [

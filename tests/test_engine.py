@@ -97,8 +97,8 @@ def test_every_constraint_is_batched_as_alone(name: str) -> None:
     for field, info in cls.model_fields.items():
         if info.is_required() and field not in body:
             body[field] = 0.1
-    if name == "colors" or "colors" in cls.model_fields:
-        body["colors"] = ["1 0 0", "0 0 1"]
+    if name == "colors":
+        body["palette"] = [0, 0, 0, 0.8, 0.1, 0.1]
     assert_alone_equals_batch(targets=target(constraints=[{name: body}]))
 
 
