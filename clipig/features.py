@@ -36,8 +36,8 @@ class PromptCache:
     def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
         """`[F, D]`, unit rows. Raises `EncoderError` or `ImageError`."""
         for cut in (False, True):
-            texts = {t for f in features if f.truncate is cut for t in _texts(f)}
-            self._texts(encoder, sorted(texts), cut)
+            wanted = {t for f in features if f.truncate is cut for t in _texts(f)}
+            self._texts(encoder, sorted(wanted), cut)
         rows = []
         for f in features:
             if texts := _texts(f):
@@ -51,9 +51,9 @@ class PromptCache:
         new = [t for t in texts if _key(encoder, "text", t) not in self._known]
         for i in range(0, len(new), _BATCH):
             part = new[i : i + _BATCH]
-            # only what was asked for is cut: the protocol's call has no option
-            kind = {"truncate": True} if truncate else {}
-            rows = encoder.encode_text(part, **kind)
+            # models with a limited context have the option, others need none
+            kind = {"truncate": True} if truncate and encoder.info.context else {}
+            rows = encoder.encode_text(part, **kind)  # type: ignore[call-arg]
             self._known.update(
                 (_key(encoder, "text", t), row) for t, row in zip(part, rows, strict=True)
             )

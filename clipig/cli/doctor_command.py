@@ -16,8 +16,9 @@ def command() -> None:
 
     from clipig import __version__
     from clipig.encoders import model_names
-    from clipig.encoders.download import cache_dir, find_weights
+    from clipig.encoders.download import find_weights
     from clipig.encoders.precision import pick_precision
+    from clipig.fetch import cache_dir
     from clipig.session import Session
 
     click.echo(f"clipig {__version__}, Python {platform.python_version()}, {platform.platform()}")

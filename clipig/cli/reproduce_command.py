@@ -23,6 +23,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     from clipig.config.load import load_text
     from clipig.images import load_image, read_metadata
     from clipig.session import Session
+    from clipig.sinks import Sink
     from clipig.sinks.files import PREFIX, Files
     from clipig.sinks.places import choose, claim
     from clipig.sinks.progress import Progress
@@ -43,7 +44,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     text = dump(experiments[0], header=f"from {Path(picture).name}")
     place.config.write_text(text, encoding="utf-8")
     files = Files(place, experiments, text, 0)
-    sinks = [files] if quiet else [files, Progress(1)]
+    sinks: list[Sink] = [files] if quiet else [files, Progress(1)]
     for group, event in session.render(experiments):
         for sink in sinks:
             sink(group, event)

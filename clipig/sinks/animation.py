@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,7 @@ class Animation:
         if self.kind == "mp4":
             import imageio.v2 as imageio
 
+            writer: Any
             with imageio.get_writer(
                 path, fps=self.rate, codec="libx264", quality=8, macro_block_size=2
             ) as writer:
