@@ -186,7 +186,11 @@ class Layers(CanvasSpec):
     shows: ClassVar[frozenset[str]] = frozenset({"picture", "texture", "silhouette"})
 
     background: Annotated[
-        Rgb | Literal["learned", "random"], BeforeValidator(_named_color)
+        Rgb | Literal["learned", "random"],
+        BeforeValidator(
+            _named_color,
+            json_schema_input_type=Rgb | Literal["learned", "random", "white", "black", "gray"],
+        ),
     ] = "learned"
     """`learned`, `random` at each step (white in the end), `white`, `black`, `gray` or a colour"""
     ratio: Ratio = 2.0

@@ -87,7 +87,8 @@ def message_of(error: Mapping[str, Any], node: Tree) -> str:
     """What was found, what is allowed, the nearest name."""
     kind, loc, raw = error["type"], tuple(error["loc"]), error["input"]
     if kind in ("clipig", "clipig_name", "value_error", "assertion_error"):
-        return str(error["msg"]).removeprefix("Value error, ")
+        text = str(error["msg"]).removeprefix("Value error, ")
+        return text.replace(f"found {found(raw)},", f"found {spelled(raw, node)},")
     if kind == "extra_forbidden":
         return _unknown_key(loc)
     if kind == "missing":
@@ -145,7 +146,8 @@ def _keys(cls: type[BaseModel] | None) -> str:
 
 def keys_of(cls: type[BaseModel]) -> list[str]:
     """The keys that a user may write below a model."""
-    keys = [name for name in cls.model_fields if not (cls is PostProc and name == "transforms")]
+    keys = sorted(cls.model_fields, key=lambda name: name in ("start", "end"))
+    keys = [name for name in keys if not (cls is PostProc and name == "transforms")]
     return [*keys, "the name of an edit"] if cls is PostProc else keys
 
 

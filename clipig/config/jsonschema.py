@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 
 from clipig.canvases import CanvasSpec
 from clipig.config.dump import numbers, plain
@@ -110,6 +111,8 @@ class _Builder:
                 return {"type": "array", "items": self.entry(mark.table)}
             if isinstance(mark, Entry):
                 return self.entry(mark.table)
+            if getattr(mark, "json_schema_input_type", PydanticUndefined) is not PydanticUndefined:
+                return self.typed(mark.json_schema_input_type, ())
         if annotation in _SIMPLE:
             return dict(_SIMPLE[annotation])
         if annotation is FrameTime:
@@ -125,8 +128,9 @@ class _Builder:
         def make() -> Schema:
             formula = self.reference(f"formula.{_group(mark)}", lambda: _formula(mark))
             one = [mark.number_schema(), formula]
-            items = {"type": "array", "items": {"anyOf": one}, "minItems": 1}
-            return {"anyOf": [*one, {**items, "maxItems": max(mark.counts)}]}
+            lengths = [{"minItems": n, "maxItems": n} for n in sorted({1, *mark.counts})]
+            items = {"type": "array", "items": {"anyOf": one}, "anyOf": lengths}
+            return {"anyOf": [*one, items]}
 
         return self.reference(f"{name}.{_group(mark)}", make)
 

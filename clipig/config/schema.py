@@ -108,9 +108,9 @@ class Feature(Windowed):
     @model_validator(mode="after")
     def _one_source(self) -> Feature:
         if not self.image and not (self.text or "").strip() and not self.texts:
-            if self.text is not None or self.texts is not None:
-                key = "text" if self.text is not None else "texts"
-                raise at((key,), f"found {found(getattr(self, key))}, expected a prompt")
+            for key in ("text", "texts"):
+                if key in self.model_fields_set:
+                    raise at((key,), f"found {found(getattr(self, key))}, expected a prompt")
             raise fault("found neither `text` nor `image`, expected one of them")
         return self
 

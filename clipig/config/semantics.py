@@ -47,7 +47,7 @@ def _canvas(experiment: Experiment) -> Iterator[Misfit]:
         )
     for number, target in enumerate(experiment.targets):
         if target.look_at not in canvas.shows:
-            shown = " or ".join(sorted(canvas.shows))
+            shown = " or ".join(map(repr, sorted(canvas.shows)))
             yield (
                 ("targets", number, "look_at"),
                 f"found {target.look_at!r}, expected {shown}: "

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from clipig.config.tree import MAX_DEPTH, Place, Tree
+from clipig.config.tree import MAX_DEPTH, Path, Place, Tree
 from clipig.errors import Problem
 
 MAX_BYTES = 4 << 20
@@ -36,12 +36,16 @@ _SYNTAX = [
     (r"character '([@`%])' that cannot start",
      "found a value that begins with '{0}', expected quotes around it"),
     (r"mapping values are not allowed",
-     "found a second ': ' in one line, expected one; a text that contains it must be quoted"),
+     "found ': ' where no key is expected; a text that contains it must be quoted, and each "
+     "line before needs its own `key: value`"),
     (r"undefined alias '?([^']*)'?", "found the alias '*{0}', expected an anchor '&{0}' before it"),
-    (r"expected <block end>, but found '?(<scalar>|[-\]}}{{\[])",
+    (r"expected <block end>, but found '?(<scalar>|[\]}}{{\[])",
      "found text after the end of a value, expected a new line; a formula that begins with "
-     "a bracket must be quoted, and entries of one list or mapping are indented alike"),
-    (r"expected ',' or '([\]}}])'", "found the end of a line or text, expected ',' or '{0}'"),
+     "a bracket must be quoted"),
+    (r"<block mapping start>|<block sequence start>|but found '?[-?]'?$",
+     "found another indentation than before; entries of one list or mapping are indented alike"),
+    (r"but found ':'", "found ':' without a key before it"),
+    (r"expected ',' or '([\]}}])'", "found no ',' or '{0}' after an entry, expected one of them"),
     (r"end of stream|<stream end>",
      "found the end of the text inside quotes or brackets, expected their end"),
     (r"could not find expected ':'", "found a line without ': ', expected `key: value`"),
@@ -90,6 +94,7 @@ class _Builder:
         self.problems: list[Problem] = []
         self.anchors: dict[str, Tree | None] = {}
         self.repeated = 0
+        self.path: Path = ()
         self.events = self.read()
 
     def read(self) -> Iterator[Any]:
@@ -183,17 +188,24 @@ class _Builder:
 
     def sequence(self, event: Any, depth: int) -> Tree:
         entries = []
+        here = self.path
         while not isinstance(item := next(self.events), yaml.SequenceEndEvent):
+            self.path = (*here, len(entries))
             entries.append(self.node(item, depth + 1))
+        self.path = here
         return Tree(entries, self.place(event.start_mark))
 
     def mapping(self, event: Any, depth: int) -> Tree:
         entries: dict[str, Tree] = {}
         keys: dict[str, Place] = {}
         inherited: list[Tree] = []
+        here = self.path
         while not isinstance(item := next(self.events), yaml.MappingEndEvent):
+            self.path = here
             key = self.node(item, depth + 1)
+            self.path = (*here, str(key.value))
             value = self.node(next(self.events), depth + 1)
+            self.path = here
             if key.written == "<<":
                 inherited += value.value if isinstance(value.value, list) else [value]
             elif name := self.key(key, keys):
@@ -221,7 +233,7 @@ class _Builder:
             self.problems.append(
                 key.place.problem(
                     f"found the key a second time, expected it once: lines {first.line} and "
-                    f"{key.place.line}", (key.value,)
+                    f"{key.place.line}", (*self.path, key.value)
                 )
             )
             return ""
