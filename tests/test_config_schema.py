@@ -77,7 +77,8 @@ def test_shorthands(text: str) -> None:
         "targets: [{transforms: [noise]}]", "targets: [{transforms: [{pad: {mode: edge}}]}]",
         "targets: [{transforms: [{mul: foo}]}]", "targets: [{constraints: [{tv: 5}]}]",
         "postproc: [{resize: 5}]", "postproc: [{}]", "init: 5", "init: {mean: [1, 2]}",
-        "let: {a: 1}",         "targets: [{active: 'false'}]", "targets: [{start: [1]}]", "snapshot_interval: -1",
+        "let: {a: 1}",
+        "targets: [{active: 'false'}]", "targets: [{start: [1]}]", "snapshot_interval: -1",
     ],
 )
 def test_refused(text: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from clipig.config.shipped import SUFFIXES, paths
+from clipig.config.shipped import SUFFIXES, everything
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError
@@ -31,7 +31,7 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         raise ConfigError([place.problem(f"cannot be read: {reason}")]) from None
-    known = paths()
+    known = everything()
     name = str(source).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
     if name in known:
         return known[name].read_bytes(), str(source)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,7 +10,12 @@ SUFFIXES = (".yaml", ".yml")
 
 
 def paths() -> dict[str, Path]:
-    """The shipped configs by name, such as `penguin_piano`; sorted.
+    """The shipped configs by name, such as `penguin_piano`; sorted."""
+    return {name: path for name, path in everything().items() if not is_grid(path)}
+
+
+def everything() -> dict[str, Path]:
+    """The shipped configs and grids by name.
 
     In a wheel they lie inside the package, in a checkout beside it.
     """
@@ -19,6 +25,11 @@ def paths() -> dict[str, Path]:
             found = sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES)
             return {p.relative_to(folder).with_suffix("").as_posix(): p for p in found}
     return {}
+
+
+def is_grid(path: Path) -> bool:
+    """Whether a file is a grid of configs (it has axes) instead of a config."""
+    return bool(re.search(r"^axes:", path.read_text(encoding="utf-8"), re.M))
 
 
 def shipped() -> dict[str, str]:

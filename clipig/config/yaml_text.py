@@ -187,7 +187,7 @@ class _Builder:
         return Tree(value, self.place(event.start_mark), written=written)
 
     def sequence(self, event: Any, depth: int) -> Tree:
-        entries = []
+        entries: list[Tree] = []
         here = self.path
         while not isinstance(item := next(self.events), yaml.SequenceEndEvent):
             self.path = (*here, len(entries))
