@@ -29,8 +29,10 @@ NAMES = ("extra_forbidden", "clipig_name")
 """Errors about a key instead of its value."""
 
 
-def problems_of(tree: Tree, error: ValidationError) -> list[Problem]:
-    """Pydantic's errors about a tree as problems with places.
+def problems_of(
+    tree: Tree, error: ValidationError, root: type[BaseModel] = Experiment
+) -> list[Problem]:
+    """Pydantic's errors about a tree, read as a `root`, as problems with places.
 
     Where a value may be one of several kinds pydantic has an error for each:
     they become one, and none if the fault lies deeper in one of the kinds.
@@ -39,7 +41,7 @@ def problems_of(tree: Tree, error: ValidationError) -> list[Problem]:
     for detail in error.errors(include_url=False):
         place, path, node = locate(tree, detail["loc"], key=detail["type"] in NAMES)
         texts = grouped.setdefault((path, place), [])
-        text = message_of(detail, node)
+        text = message_of(detail, node, root)
         texts += [text] if text not in texts else []
     deep = {path[:i] for path, _ in grouped for i in range(len(path))}
     return [
@@ -83,23 +85,23 @@ def locate(
     return place, path, node
 
 
-def message_of(error: Mapping[str, Any], node: Tree) -> str:
+def message_of(error: Mapping[str, Any], node: Tree, root: type[BaseModel] = Experiment) -> str:
     """What was found, what is allowed, the nearest name."""
     kind, loc, raw = error["type"], tuple(error["loc"]), error["input"]
     if kind in ("clipig", "clipig_name", "value_error", "assertion_error"):
         text = str(error["msg"]).removeprefix("Value error, ")
         return text.replace(f"found {found(raw)},", f"found {spelled(raw, node)},")
     if kind == "extra_forbidden":
-        return _unknown_key(loc)
+        return _unknown_key(loc, root)
     if kind == "missing":
-        return f"found no `{loc[-1]}`, expected {_allowed(loc)}"
+        return f"found no `{loc[-1]}`, expected {_allowed(loc, root)}"
     if kind == "literal_error":
         return _choice(error, raw, node)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"found {spelled(raw, node)}, expected a mapping{_keys(owner(loc))}"
+        return f"found {spelled(raw, node)}, expected a mapping{_keys(owner(loc, root))}"
     if kind in TEXTS:
         expected = TEXTS[kind].format(**error.get("ctx", {}))
-        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw, loc)}"
+        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw, _annotation(loc, root))}"
     return f"found {spelled(raw, node)}: {error['msg']}"
 
 
@@ -110,14 +112,14 @@ def spelled(raw: object, node: Tree) -> str:
     return found(raw)
 
 
-def _remedy(kind: str, raw: object, loc: Path) -> str:
+def _remedy(kind: str, raw: object, annotation: Any) -> str:
     if kind == "string_type" and isinstance(raw, bool):
         return "; YAML reads this word as true or false, put it in quotes"
     if kind == "string_type" and isinstance(raw, int | float):
         return "; put it in quotes"
     if kind == "bool_type" and str(raw).lower() in ("true", "false"):
         return " without quotes"
-    if kind == "list_type" and models_in(_annotation(loc)):
+    if kind == "list_type" and models_in(annotation):
         return " of entries, each begun with `- `"
     if kind == "list_type" and isinstance(raw, str | int | float):
         numbers = re.fullmatch(r"[-+\d.\s]+", str(raw))
@@ -125,8 +127,8 @@ def _remedy(kind: str, raw: object, loc: Path) -> str:
     return ""
 
 
-def _unknown_key(loc: Path) -> str:
-    cls = owner(loc[:-1])
+def _unknown_key(loc: Path, root: type[BaseModel]) -> str:
+    cls = owner(loc[:-1], root)
     keys = keys_of(cls) if cls else []
     listing = f"; known are {', '.join(keys)}" if keys else ""
     return f"found an unknown key{nearest(str(loc[-1]), keys) or listing}"
@@ -151,9 +153,9 @@ def keys_of(cls: type[BaseModel]) -> list[str]:
     return [*keys, "the name of an edit"] if cls is PostProc else keys
 
 
-def _allowed(loc: Path) -> str:
+def _allowed(loc: Path, root: type[BaseModel]) -> str:
     """What a field that is missing would take."""
-    cls = owner(loc[:-1])
+    cls = owner(loc[:-1], root)
     if cls is None or loc[-1] not in cls.model_fields:
         return "it"
     return allowed(cls, str(loc[-1]))
@@ -167,17 +169,18 @@ def allowed(cls: type[BaseModel], name: str) -> str:
     return {str: "a text", bool: "true or false"}.get(annotation, "it")  # type: ignore[arg-type]
 
 
-def _annotation(loc: Path) -> Any:
+def _annotation(loc: Path, root: type[BaseModel]) -> Any:
     """The type of the field that a location ends with."""
-    fields = [i for i, key in enumerate(loc) if (cls := owner(loc[:i])) and key in cls.model_fields]
-    last = fields[-1] if fields else 0
-    cls = owner(loc[:last])
-    return cls.model_fields[str(loc[last])].annotation if cls and fields else None
+    for end in range(len(loc) - 1, -1, -1):
+        cls = owner(loc[:end], root)
+        if cls and loc[end] in cls.model_fields:
+            return cls.model_fields[str(loc[end])].annotation
+    return None
 
 
-def owner(loc: Path) -> type[BaseModel] | None:
+def owner(loc: Path, root: type[BaseModel] = Experiment) -> type[BaseModel] | None:
     """The model that lies at a location of pydantic's."""
-    cls: type[BaseModel] | None = Experiment
+    cls: type[BaseModel] | None = root
     table: Mapping[str, type[Op]] = {}
     for key in loc:
         if isinstance(key, int):

@@ -14,6 +14,11 @@ def paths() -> dict[str, Path]:
     return {name: path for name, path in everything().items() if not is_grid(path)}
 
 
+def grids() -> dict[str, Path]:
+    """The shipped grids by name, such as `grid_article`; sorted."""
+    return {name: path for name, path in everything().items() if is_grid(path)}
+
+
 def everything() -> dict[str, Path]:
     """The shipped configs and grids by name.
 
