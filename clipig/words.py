@@ -29,3 +29,28 @@ def fix_articles(text: str) -> str:
         return first + fitting[1:] + match[2] + match[3]
 
     return _AN.sub(right, text)
+
+
+UNCOUNTED = frozenset((
+    "basil", "calamari", "coldness", "comfort", "fried chicken", "peace", "rosemary", "sushi",
+    "tarragon", "tempura", "warmth",
+))
+"""Nouns without an article: those of the article's 90 things that are no plurals."""
+
+_SINGULAR = frozenset(("bus", "canvas", "gas", "lens", "christmas"))
+
+
+def with_article(noun: str) -> str:
+    """`a harp`, `an avocado`, `sardines`, `basil`.
+
+    A noun that has an article keeps it; plurals and `UNCOUNTED` nouns get none.
+    """
+    low = noun.strip().lower()
+    if re.match(r"(an?|the|some)\s", low) or low in UNCOUNTED or _plural(low):
+        return noun.strip()
+    return f"{article(noun.strip())} {noun.strip()}"
+
+
+def _plural(low: str) -> bool:
+    last = low.split()[-1] if low.split() else ""
+    return last.endswith("s") and not last.endswith(("ss", "us", "is")) and last not in _SINGULAR
