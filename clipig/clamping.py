@@ -26,11 +26,15 @@ class _Inside(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grads[0], x, _LOW, _HIGH)
+        out: Tensor = torch.ops.aten.hardtanh_backward(grads[0], x, _LOW, _HIGH)
+        return out
 
 
 def clamp_unit(x: Tensor) -> Tensor:
-    """Clamp to 0..1; gradient passes inside, both ends included, as with `torch.clamp`."""
+    """Clamp to 0..1; gradient passes inside, both ends included.
+
+    torch's clamp (2.15) blocks it at the ends, where a clamped canvas has many pixels.
+    """
     return _Inside.apply(x)  # type: ignore[no-any-return]
 
 
@@ -45,7 +49,8 @@ class _Inward(torch.autograd.Function):
         (x,), (grad,) = ctx.saved_tensors, grads
         # descent moves against the gradient: outside, signs that differ lead further out
         outward = (x - x.clamp(0, 1)).mul_(grad)
-        return torch.ops.aten.threshold_backward(grad, outward, _BELOW_ZERO)
+        out: Tensor = torch.ops.aten.threshold_backward(grad, outward, _BELOW_ZERO)
+        return out
 
 
 def clamp_inward(x: Tensor) -> Tensor:

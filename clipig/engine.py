@@ -7,21 +7,23 @@ everything that could be decided before has been decided by the plan.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from clipig.canvases import Canvas, Picture
+from clipig.canvases import Picture
 from clipig.canvases.frame import Framed
 from clipig.encoders.protocol import Encoder
 from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import Prompts, fair_scales, similarities
-from clipig.optimizers import hasten, on_device, scale_step
+from clipig.graphs import Outcome, Replay
+from clipig.optimizers import scale_step
 from clipig.plan import MODES, Phase, Plan
 from clipig.program import Program
 from clipig.rng import Draw, stream_id
+from clipig.rule import Rule
+from clipig.settings import Settings
 from clipig.transforms.sampling import Shape, resize
 
 WATCH = 20
@@ -31,6 +33,7 @@ WATCH = 20
 def optimize(
     plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
     start: Tensor | None = None, state: State | None = None, mask: Tensor | None = None,
+    settings: Settings | None = None,
 ) -> Iterator[Event]:
     """Run a plan; one `Step` event per optimizer step, `Finished` at the end.
 
@@ -38,15 +41,16 @@ def optimize(
     everything happens. `prompts` come from `encode_prompts`. `start` is the
     init picture `[R|1, 3, H, W]` for configs that have one, at any size.
     `state` (from an event of an equal plan) goes on where it was taken. `mask`
-    `[1, 1, h, w]` is 1 where the picture may change.
+    `[1, 1, h, w]` is 1 where the picture may change. `settings` decide about time
+    and memory only.
     """
-    studio = Studio(plan, encoders, prompts, start, state, mask)
+    studio = Studio(plan, encoders, prompts, start, state, mask, settings or Settings())
     first = studio.done
     for phase in plan.phases:
         if phase.last <= first:
             continue
-        studio.begin(phase)
-        yield PhaseBegun(studio.done, phase.size)
+        seconds = studio.begin(phase)
+        yield PhaseBegun(studio.done, phase.size, seconds)
         for step in range(max(first, phase.first), phase.last):
             yield studio.advance(step)
             if (step + 1) % WATCH == 0 or step + 1 == plan.steps:
@@ -58,56 +62,20 @@ def optimize(
     )
 
 
-@dataclass
-class Rule:
-    """The optimizer of a canvas: torch's, made to take steps of rate one."""
-
-    torch: torch.optim.Optimizer
-    names: dict[Tensor, str]
-
-    @classmethod
-    def build(cls, plan: Plan, canvas: Canvas) -> Rule:
-        groups: list[dict[str, object]] = [
-            {"params": [p], "lr": canvas.rates.get(name, 1.0)}
-            for name, p in canvas.parameters.items()
-        ]
-        names = {p: name for name, p in canvas.parameters.items()}
-        return cls(hasten(plan.experiment.optimizer.build(groups)), names)
-
-    def state(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of the moments by parameter name."""
-        return {
-            self.names[p]: {
-                k: torch.as_tensor(v).detach().clone() for k, v in self.torch.state[p].items()
-                if v is not None
-            }
-            for p in self.names if p in self.torch.state
-        }
-
-    def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Take moments whose shapes fit the parameters."""
-        for p, name in self.names.items():
-            if name in state:
-                # torch keeps the count of steps beside the parameter only if it is asked to
-                self.torch.state[p] = {
-                    k: v.clone() if v.ndim else v.to(p.device if on_device(self.torch) else "cpu")
-                    for k, v in state[name].items()
-                }
-
-
 class Studio:
     """What changes while a plan runs: canvas, optimizer, who is alive."""
 
     def __init__(
         self, plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
-        start: Tensor | None, state: State | None, mask: Tensor | None = None,
+        start: Tensor | None, state: State | None, mask: Tensor | None, settings: Settings,
     ):
         self.plan, self.encoders, self.prompts = plan, encoders, prompts
+        self.settings = settings
         device = encoders[0].device
         self.draw = Draw(plan.seeds, device)
         self.rates = plan.rates.to(device)
         self.alive = torch.ones(plan.runs, dtype=torch.bool, device=device)
-        self.known_alive = self.alive
+        self.known_alive = self.alive.clone()
         self.similarity = torch.zeros(plan.runs, device=device)
         self.average: Tensor | None = None
         self.done = 0
@@ -120,12 +88,13 @@ class Studio:
         )
         if state is not None:
             self.canvas.load({k: v.to(device) for k, v in state.canvas.items()})
-        self.rule = Rule.build(plan, self.canvas)
+        self.rule = Rule.build(experiment.optimizer, self.canvas)
         self.fair = self._fair() if state is None else dict(state.fair)
         if state is not None:
             self.rule.load({n: {k: v.to(device) if v.ndim else v for k, v in s.items()}
                             for n, s in state.optimizer.items()})
-            self.alive = self.known_alive = state.alive.to(device)
+            self.alive = state.alive.to(device, copy=True)
+            self.known_alive = self.alive.clone()
             self.average = None if state.average is None else state.average.to(device)
             self.fair = {k: v.to(device) for k, v in state.fair.items()}
             self.done = state.step
@@ -165,20 +134,26 @@ class Studio:
                 factors[f"{index}/{number}"] = factor
         return factors
 
-    def begin(self, phase: Phase) -> None:
-        """Bring the canvas to the phase's size and prepare its program."""
+    def begin(self, phase: Phase) -> float:
+        """Bring the canvas to the phase's size and prepare its program; seconds of compiling."""
         if phase.size != self.size:
             self._resize(phase.size)
         self.program = Program(
-            self.plan, phase, self.encoders, self.prompts, self.fair, self.draw
+            self.plan, phase, self.encoders, self.prompts, self.fair, self.draw,
+            self.settings.chunk,
         )
+        steps = phase.last - max(self.done, phase.first)
+        self.runner: Callable[[int], Outcome] = self._work
+        if self.settings.captured(self.draw.device, steps):
+            self.runner = Replay(self._work, self.draw.device)
+        return 0.0
 
     def _resize(self, size: Shape) -> None:
         experiment = self.plan.experiment
         moments = self.rule.state()
         shapes = {name: p.shape for name, p in self.canvas.parameters.items()}
         self.canvas.resize(size, MODES[experiment.interpolation])
-        self.rule = Rule.build(self.plan, self.canvas)
+        self.rule = Rule.build(experiment.optimizer, self.canvas)
         if experiment.optimizer_state == "carry":
             self.rule.load({
                 name: {
@@ -193,25 +168,33 @@ class Studio:
 
     def advance(self, step: int) -> Step:
         """One optimizer step."""
-        plan, canvas = self.plan, self.canvas
-        self.rule.torch.zero_grad(set_to_none=True)
-        loss, self.similarity, reports = self.program.forward(canvas, step)
-        if loss.requires_grad:  # a phase may have nothing to look at
-            loss.sum().backward()  # the rows share nothing, so their gradients stay apart
-        before = {name: p.detach().clone() for name, p in canvas.parameters.items()}
-        good = self._gradients(torch.isfinite(loss.detach()))
-        with torch.no_grad():
-            self.rule.torch.step()
-            self._limit(before, good, self.rates.at(step)[:, 0, 0].expand(plan.runs))
-        self.program.edit(canvas, step)
-        self._remember(step)
+        plan = self.plan
+        outcome = self.runner(step)
+        self.similarity = outcome.similarity
         self.done = step + 1
         return Step(
             self.done, plan.start + step, plan.epochs, plan.time[step], self.size,
             plan.experiment.optimizer.base if not len(plan.rates.data) else
             float(plan.rates.data[min(step, len(plan.rates.data) - 1), 0, 0]),
-            loss.detach(), self.similarity, self.alive, tuple(reports), self.shown, self.state,
+            outcome.loss, outcome.similarity, self.alive.clone(), outcome.reports, self.shown,
+            self.state,
         )
+
+    def _work(self, step: int | Tensor) -> Outcome:
+        """What a step does to tensors. `step` may live on the device; then it can be captured."""
+        self.rule.clear()
+        loss, similarity, reports = self.program.forward(self.canvas, step)
+        if loss.requires_grad:  # a phase may have nothing to look at
+            # the rows share nothing, so their gradients stay apart
+            loss.sum().backward()  # type: ignore[no-untyped-call]
+        before = {name: p.detach().clone() for name, p in self.canvas.parameters.items()}
+        good = self._gradients(torch.isfinite(loss.detach()))
+        with torch.no_grad():
+            self.rule.step()
+            self._limit(before, good, self.rates.at(step)[:, 0, 0].expand(self.plan.runs))
+        self.program.edit(self.canvas, step)
+        self._remember(step)
+        return Outcome(loss.detach(), similarity, tuple(reports))
 
     def _gradients(self, good: Tensor) -> Tensor:
         """Normalise or clip the gradients of each run; `[R]` bool, which runs are finite."""
@@ -231,20 +214,20 @@ class Studio:
         """Scale the step by each run's rate; runs that are no longer finite stay as they were."""
         for p in self.canvas.parameters.values():
             good = good & torch.isfinite(p.flatten(1).sum(1))
-        self.alive = self.alive & good
+        self.alive.logical_and_(good)  # in place: a captured step must find it again
         for name, p in self.canvas.parameters.items():
             scale_step(p, before[name], rate, self.alive)
 
-    def _remember(self, step: int) -> None:
+    def _remember(self, step: int | Tensor) -> None:
         """Update the running mean of pictures (an exponential one, bias-corrected)."""
         decay = self.plan.experiment.ema
         if not decay:
             return
         with torch.no_grad():
-            rgb = self.canvas.shown(self.canvas.picture(self.plan.time[step])).rgb
+            rgb = self.canvas.shown(self.canvas.picture(self.program.time(step))).rgb
         if self.average is None:
             self.average = torch.zeros_like(rgb)
-        self.average = torch.lerp(rgb, self.average, decay)
+        self.average.lerp_(rgb, 1 - decay)
 
     def shown(self) -> Picture:
         """What is saved: the canvas now, or the running mean."""
@@ -259,7 +242,7 @@ class Studio:
     def newly_diverged(self) -> tuple[int, ...]:
         """Runs that fell since the last call. Waits for the device."""
         fallen = (self.known_alive & ~self.alive).nonzero()[:, 0].tolist()
-        self.known_alive = self.alive
+        self.known_alive = self.alive.clone()
         return tuple(fallen)
 
     def state(self) -> State:

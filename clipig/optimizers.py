@@ -181,33 +181,6 @@ OPTIMIZERS: dict[str, type[OptimizerSpec]] = {c.name: c for c in _CLASSES}
 OPTIMIZERS["rmsprob"] = RMSprop
 
 
-_FUSED = (torch.optim.Adam, torch.optim.SGD)
-_CAPTURABLE = (
-    torch.optim.Adam, torch.optim.NAdam, torch.optim.Adamax, torch.optim.RMSprop,
-    torch.optim.Adadelta,
-)
-
-
-def hasten(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Let torch take its fastest form of a step on the parameters' device.
-
-    One kernel per step where there is one (Adam anywhere, SGD on CUDA). On CUDA the
-    count of steps stays on the device, so that a step can be captured as a graph.
-    """
-    for group in optimizer.param_groups:
-        cuda = all(p.device.type == "cuda" for p in group["params"])
-        if isinstance(optimizer, _FUSED) and (cuda or isinstance(optimizer, torch.optim.Adam)):
-            group["fused"], group["foreach"] = True, False
-        if cuda and isinstance(optimizer, _CAPTURABLE):
-            group["capturable"] = True
-    return optimizer
-
-
-def on_device(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether the optimizer counts its steps on the parameters' device."""
-    return any(g.get("fused") or g.get("capturable") for g in optimizer.param_groups)
-
-
 def scale_step(parameter: Tensor, before: Tensor, rate: Tensor, alive: Tensor) -> None:
     """Turn a step of rate one into one of rate `rate` `[R]`, in place.
 

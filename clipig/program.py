@@ -33,9 +33,11 @@ class Program:
 
     def __init__(
         self, plan: Plan, phase: Phase, encoders: Sequence[Encoder], prompts: Prompts,
-        fair: Mapping[str, Tensor], draw: Draw,
+        fair: Mapping[str, Tensor], draw: Draw, chunk: int | None = None,
     ):
         self.plan, self.phase, self.encoders, self.draw = plan, phase, encoders, draw
+        self.chunk = chunk
+        self.times = torch.tensor(plan.time, device=draw.device)
         self.targets = [_moved(t, draw.device) for t in phase.targets]
         self.prompts = {
             t.index: [p[:, list(t.features)] for p in prompts[t.index]]
@@ -47,9 +49,15 @@ class Program:
         }
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
-    def forward(self, canvas: Canvas, step: int) -> tuple[Tensor, Tensor, list[TargetReport]]:
+    def time(self, step: int | Tensor) -> float | Tensor:
+        """t of a step; on the device if the step is."""
+        return self.times[step] if isinstance(step, Tensor) else self.plan.time[step]
+
+    def forward(
+        self, canvas: Canvas, step: int | Tensor
+    ) -> tuple[Tensor, Tensor, list[TargetReport]]:
         """Losses `[R]`, similarities `[R]` and details of one step."""
-        picture = canvas.picture(self.plan.time[step])
+        picture = canvas.picture(self.time(step))
         views = {side: self._views(picture, side, step) for side in self._sides()}
         scores: list[list[Scores]] = [[] for _ in self.targets]
         for number, encoder in enumerate(self.encoders):
@@ -64,7 +72,7 @@ class Program:
             reports.append(report)
         return loss, self._likeness(loss, scores), reports
 
-    def edit(self, canvas: Canvas, step: int) -> None:
+    def edit(self, canvas: Canvas, step: int | Tensor) -> None:
         """Apply the post-processing of the step to the canvas."""
         for post, bounds in zip(self.phase.postproc, self.post, strict=True):
             draws = [ViewDraw(self.draw, s, step, 1) for s in post.streams]
@@ -81,7 +89,7 @@ class Program:
         """Input sizes of the encoders, that of the first one first."""
         return list(dict.fromkeys(e.info.size for e in self.encoders))
 
-    def _views(self, picture: Picture, side: int, step: int) -> list[Tensor]:
+    def _views(self, picture: Picture, side: int, step: int | Tensor) -> list[Tensor]:
         """For each target its views `[R, N, 3, side, side]`."""
         layers = {"picture": picture.rgb, **picture.layers}
         out = []
@@ -96,15 +104,15 @@ class Program:
 
     def _rate(
         self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],
-        step: int,
+        step: int | Tensor,
     ) -> None:
         """Encode the views of all targets at once and score them."""
         looking = [i for i, t in enumerate(self.targets) if t.features]
         if not looking:
             return
         flat = [views[i].flatten(0, 1) for i in looking]
-        embedded = encoder.encode_image(flat[0] if len(flat) == 1 else torch.cat(flat))
-        rows = embedded.split([len(f) for f in flat])
+        embedded = encode(encoder, flat[0] if len(flat) == 1 else torch.cat(flat), self.chunk)
+        rows = torch.split(embedded, [len(f) for f in flat])
         for i, part in zip(looking, rows, strict=True):
             t = self.targets[i]
             prompts, fair = self.prompts[t.index][number], self.fair[t.index][number]
@@ -113,7 +121,7 @@ class Program:
             )
 
     def _target(
-        self, t: TargetPlan, rated: list[Scores], views: Tensor, step: int
+        self, t: TargetPlan, rated: list[Scores], views: Tensor, step: int | Tensor
     ) -> tuple[Tensor, TargetReport]:
         """What a target adds to the losses `[R]`, and its details."""
         runs = self.plan.runs
@@ -135,7 +143,7 @@ class Program:
         return weight * t.repeats * loss, report
 
     def _penalty(
-        self, t: TargetPlan, place: int, views: Tensor, likeness: Tensor, step: int
+        self, t: TargetPlan, place: int, views: Tensor, likeness: Tensor, step: int | Tensor
     ) -> Tensor:
         """A constraint's term `[R, N]`, weight and factor included."""
         c = t.constraints[place]
@@ -155,6 +163,24 @@ class Program:
                 total = total + s.similarity.detach()[..., wanted].mean(1).sum(-1)
                 count += len(wanted)
         return total / max(count, 1)
+
+
+def encode(encoder: Encoder, views: Tensor, chunk: int | None = None) -> Tensor:
+    """Embed views `[B, 3, s, s]`: `[B, D]`.
+
+    In chunks of at most `chunk` views, if given: the activations of one chunk at a
+    time are held, each worked out again when the gradient passes.
+    """
+    if chunk is None or len(views) <= chunk:
+        return encoder.encode_image(views)
+    from torch.utils.checkpoint import checkpoint
+
+    count = -(-len(views) // chunk)  # parts as equal as can be
+    parts = [
+        checkpoint(encoder.encode_image, part, use_reentrant=False, preserve_rng_state=False)
+        for part in views.tensor_split(count)
+    ]
+    return torch.cat(parts)
 
 
 def _nodes(bounds: Sequence[Bound]) -> list[Any]:

@@ -17,7 +17,7 @@ LAYERS = [
     {"constraints", "canvases", "optimizers"},
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference"},
-    {"events", "features", "program", "engine", "memory", "settings"},
+    {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs"},
     {"checkpoints", "session", "estimate", "simple"},
     {"sinks", "pages", "bench", "measure", "scoring", "batches", "folders", "states", "pace"},
     {"ranking", "ranking_report", "halving", "grids", "grid_report", "rating", "cluster"},

@@ -1,0 +1,107 @@
+"""What is done for speed gives the same pictures as doing without."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+
+from clipig.clamping import clamp_inward, clamp_unit
+from clipig.config.schema import Experiment
+from clipig.engine import Studio, optimize
+from clipig.events import Finished
+from clipig.features import PromptCache, encode_prompts
+from clipig.graphs import Outcome
+from clipig.optimizers import OPTIMIZERS
+from clipig.plan import compile
+from clipig.settings import Settings
+from tests.tiny_encoder import TinyEncoder
+
+BASE: dict[str, Any] = {
+    "epochs": 5,
+    "resolution": 20,
+    "targets": [{
+        "batch_size": 5,
+        "features": [{"text": "a cat", "weight": "1 + sim/100 + t"}],
+        "transforms": [{"pad": {"size": 4, "mode": "edge"}}, {"random_rotate": "-20 20"},
+                       {"noise": "0.1*ti"}],
+        "constraints": [{"blur": {"kernel_size": 3, "weight": "t"}}],
+    }],
+    "postproc": [{"blur": {"kernel_size": 3, "sigma": ".1+t"}}],
+    "learnrate": "1 - t/2",
+    "ema": 0.5,
+}
+
+
+def picture(settings: Settings, runs: int = 2, **changes: Any) -> torch.Tensor:
+    """The final pictures of some runs."""
+    experiments = [
+        Experiment.model_validate({**BASE, "seed": seed, **changes}) for seed in range(runs)
+    ]
+    encoder = TinyEncoder()
+    plan = compile(experiments, [encoder.info])
+    prompts = encode_prompts(plan, [encoder], PromptCache())
+    last = list(optimize(plan, [encoder], prompts, settings=settings))[-1]
+    assert isinstance(last, Finished)
+    return last.picture.rgb
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 4, 100])
+def test_chunks_give_the_same_picture(chunk: int) -> None:
+    whole, parts = picture(Settings()), picture(Settings(chunk=chunk))
+    torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
+def test_a_step_counted_on_the_device_is_the_same_step(
+    optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = picture(Settings(), optimizer=optimizer)
+    work = Studio._work
+
+    def by_tensor(studio: Studio, step: int | torch.Tensor) -> Outcome:
+        return work(studio, torch.as_tensor(step)).copied()
+
+    monkeypatch.setattr(Studio, "_work", by_tensor)
+    torch.testing.assert_close(picture(Settings(), optimizer=optimizer), expected,
+                               atol=2e-5, rtol=0)
+
+
+def test_clamps_have_the_gradients_of_their_formulas() -> None:
+    x = torch.cat([torch.linspace(-0.5, 1.5, 401), torch.tensor([0.0, 1.0, -1e-6, 1 + 1e-6])])
+    for sign in (-1.0, 1.0):
+        grad = torch.full_like(x, sign * 1e-7)
+        a = x.clone().requires_grad_(True)
+        out = clamp_unit(a)
+        assert torch.equal(out, x.clamp(0, 1))
+        out.backward(grad)
+        inside = (x >= 0) & (x <= 1)
+        torch.testing.assert_close(a.grad, grad * inside, atol=0, rtol=0)
+        c = x.clone().requires_grad_(True)
+        clamp_inward(c).backward(grad)
+        stuck = ((x < 0) & (grad > 0)) | ((x > 1) & (grad < 0))
+        torch.testing.assert_close(c.grad, grad.masked_fill(stuck, 0.0), atol=0, rtol=0)
+
+
+def test_events_keep_what_they_say() -> None:
+    encoder = TinyEncoder()
+    plan = compile([Experiment.model_validate({**BASE, "seed": 1})], [encoder.info])
+    prompts = encode_prompts(plan, [encoder], PromptCache())
+    stream = optimize(plan, [encoder], prompts)
+    kept = [e for e in stream if hasattr(e, "alive")]
+    assert len({id(e.alive) for e in kept}) == len(kept)
+    assert all(bool(e.alive.all()) for e in kept)
+
+
+def test_the_compiler_is_not_imported_for_a_run() -> None:
+    code = (
+        "import sys; sys.path[:0] = ['.', 'tests']\n"
+        "import test_speed_paths as t\n"
+        "from clipig.settings import Settings\n"
+        "t.picture(Settings(), 1)\n"
+        "assert 'torch._dynamo' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
