@@ -8,7 +8,9 @@ escapes is a defect and shows its traceback.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
+import threading
 
 import click
 
@@ -77,11 +79,14 @@ def group() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """The program `clipig`."""
+    """The program `clipig`. SIGTERM (a cluster's "time is up") ends it like Ctrl-C."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        group.main(args=args, prog_name="clipig", standalone_mode=False)
-    except click.exceptions.Exit as e:
-        sys.exit(e.exit_code)
+        # without standalone mode click returns the code of an Exit instead of raising it
+        code = group.main(args=args, prog_name="clipig", standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except click.Abort:
         click.echo("interrupted", err=True)
         sys.exit(130)
