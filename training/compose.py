@@ -56,7 +56,7 @@ class Painter:
         scale = self._uniform(n, 0.42, 1.2)
         scale = torch.where(is_a[Kind.MADE], self._uniform(n, 0.6, 1.1), scale)
         scale = torch.where(is_a[Kind.BOTH], self._uniform(n, 0.38, 0.6), scale)
-        scale = torch.where(zoom, self._uniform(n, 1.2, 2.2), scale)
+        scale = torch.where(zoom, self._uniform(n, 1.15, 1.7), scale)
         room = (scale - 1.08).abs().clamp(min=0.04)
         shift = (torch.rand(n, 2, generator=self.rng) * 2 - 1) * room[:, None]
         shift[:, 1] = torch.where(zoom, -shift[:, 1].abs() * 0.7 + 0.1, shift[:, 1])
@@ -173,13 +173,14 @@ class Painter:
         return torch.cat([rgb * (1 - 0.85 * rim), alpha], 1)
 
     def _tinted(self, rgba: Tensor, colors: Tensor, told: Tensor) -> Tensor:
-        """A in one colour, from shaded to a flat silhouette."""
+        """A in one colour (its own mean if none is told), from shaded to a flat silhouette."""
         n = len(rgba)
         alpha = rgba[:, 3:]
         light = rgba[:, :3].mean(1, keepdim=True)
         light = light / light.amax((2, 3), keepdim=True).clamp(min=0.2)
         color = PALETTE[colors] + 0.05 * torch.randn(n, 3, generator=self.rng)
-        color = torch.where(told[:, None], color, torch.rand(n, 3, generator=self.rng))
+        mean = rgba[:, :3].sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1)
+        color = torch.where(told[:, None], color, mean * 1.2)
         flat = torch.where(self._chance(n, 0.12) > 0, 1.0, self._map(n, 0.0, 0.4))
         rgb = color.clamp(0, 1).view(n, 3, 1, 1) * (alpha * flat + light * (1 - flat))
         return torch.cat([rgb.clamp(0, 1), alpha], 1)

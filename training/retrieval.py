@@ -81,8 +81,3 @@ def attack(
         length = delta.flatten(1).norm(dim=1).clamp(min=1e-20).view(-1, 1, 1, 1)
         delta = delta * (radius / length).clamp(max=1)
     return (pictures + delta).detach()
-
-
-def captions(scenes: list[Scene]) -> list[str]:
-    """The captions of scenes."""
-    return [scene.caption for scene in scenes]

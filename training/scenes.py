@@ -28,6 +28,7 @@ SINGLE_CAPTIONS = (
     "the {a}",
     "an icon of a {a}",
 )
+CLOSE_CAPTIONS = ("a close up of a {a}", "{a} close up", "detail of a {a}")
 MADE_CAPTIONS = (
     *["a {a} made of {b}"] * 8,
     *["{a} made of {b}"] * 2,
@@ -206,14 +207,16 @@ class SceneDrawer:
         if chance < 0.18:
             color = self.rng.randrange(len(COLOR_NAMES))
             text += f" on a {COLOR_NAMES[color]} background"
-        elif chance < 0.38:
+        elif chance < 0.30:
             zoom = True
+            if self.rng.random() < 0.7:
+                text = self.rng.choice(CLOSE_CAPTIONS).format(a=self._name(a, first))
         return Scene(Kind.SINGLE, a, a, color, mend_articles(text), first, first, zoom)
 
     def _tint(self) -> Scene:
         a, color = self._concept(), self.rng.randrange(len(COLOR_NAMES))
         name = self._name(a)
-        if self.rng.random() < 0.35:
+        if self.rng.random() < 0.25:
             text = self.rng.choice(SINGLE_CAPTIONS).format(a=name)
             return self._scene(Kind.TINT, a, a, -1, text)
         text = self.rng.choice(TINT_CAPTIONS).format(a=name, c=COLOR_NAMES[color])
@@ -259,14 +262,16 @@ def also_true(scenes: Sequence[Scene]) -> Tensor:
         torch.tensor([getattr(scene, key) for scene in scenes])
         for key in ("kind", "a", "b", "color")
     )
+    zoom = torch.tensor([scene.zoom for scene in scenes])
     caption_number = {text: i for i, text in enumerate({s.caption for s in scenes})}
     text = torch.tensor([caption_number[scene.caption] for scene in scenes])
     row, column = (slice(None), None), (None, slice(None))
     told = (color[column] == color[row]) | (color[column] == -1)
     same = (kind[row] == kind[column]) & (a[row] == a[column]) & (b[row] == b[column]) & told
+    same &= zoom[row] | ~zoom[column]
     same |= text[row] == text[column]
     objects = kind != Kind.COLOR
-    plain = ((kind == Kind.SINGLE) | (kind == Kind.TINT)) & (color == -1)
+    plain = ((kind == Kind.SINGLE) | (kind == Kind.TINT)) & (color == -1) & ~zoom
     shows = (a[row] == a[column]) & (kind[row] != Kind.TILES)
     shows |= (kind[row] == Kind.BOTH) & (b[row] == a[column])
     same |= objects[row] & plain[column] & shows

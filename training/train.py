@@ -69,6 +69,7 @@ class Settings:
     seed: int = 0
     start: Path | None = None
     start_towers: str = "image text"
+    locked: str = ""
     share_seconds: float = 8.0
     save_minutes: float = 5.0
     measure_minutes: float = 8.0
@@ -99,13 +100,17 @@ class Trainer:
         if settings.start is not None:
             old = read_weights(settings.start)
             network = grow_network(network, self.words, old, settings.start_towers)
+        if settings.locked:
+            network.get_submodule(settings.locked).requires_grad_(False)
         self.network = network.train()
+        if settings.locked:
+            network.get_submodule(settings.locked).eval()
         network.image.to(memory_format=torch.channels_last)
         self.temperature = nn.Parameter(torch.tensor(math.log(15.0)))
         count = len(bank.concepts)
         self.classifiers = nn.ModuleList(nn.Linear(config.width, count) for _ in range(2))
         self.parameters = [
-            *network.parameters(),
+            *(p for p in network.parameters() if p.requires_grad),
             self.temperature,
             *self.classifiers.parameters(),
         ]
@@ -139,7 +144,8 @@ class Trainer:
         pictures = replay.noisy(batch).contiguous(memory_format=torch.channels_last)
         pictures.requires_grad_(True)
         words, letters = self.vocabulary.encode([scene.caption for scene in batch.scenes])
-        words[(torch.rand(words.shape) < 0.1) & (words > 0)] = 1
+        if settings.locked != "text":
+            words[(torch.rand(words.shape) < 0.1) & (words > 0)] = 1
         with torch.autocast("cpu", torch.bfloat16):
             found = self.network.image(pictures)
             with sdpa_kernel(SDPBackend.MATH):  # its backward is many times faster on CPU
@@ -172,12 +178,14 @@ class Trainer:
             group["lr"] = self.settings.lr * rate
 
     def _strength(self) -> Strength:
-        """Noise at once, attacks from a third to full over the first 60 % of the run."""
+        """Attacks from a third to full over the first 60 % of the run; gentler from nothing."""
         settings = self.settings
         ramp = min(1.0, 0.35 + 0.65 * self.progress.done / 0.6)
+        noise = settings.noise
         if settings.start is None or "image" not in settings.start_towers:
-            ramp *= min(1.0, self.progress.done / 0.15)
-        return Strength(settings.l2 * ramp, settings.linf * ramp, settings.noise)
+            ramp *= min(1.0, self.progress.done / 0.3)
+            noise *= min(1.0, self.progress.done / 0.2)
+        return Strength(settings.l2 * ramp, settings.linf * ramp, noise)
 
     def _contrast(self, found: Tensor, texts: Tensor, scenes: list[Scene]) -> tuple[Tensor, float]:
         """Symmetric InfoNCE; captions that are also true count neither way."""

@@ -1,0 +1,139 @@
+"""Measures the shipped models; the numbers of docs/embedded.md come from here.
+
+    python -m training.evaluate retrieval          # needs the bank of drawings
+    python -m training.evaluate speed
+    python -m training.evaluate pictures --recipe layers --set grid
+
+Each part adds its results to renders/embedded/results.json; `pictures` also writes
+a contact sheet beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clipig.encoders.embedded import embedded_info, load_embedded
+from clipig.encoders.embedded.vocabulary import Vocabulary
+from training.pictures import (
+    RECIPES,
+    Prompt,
+    article_prompts,
+    judge_ranks,
+    make_pictures,
+    noun_captions,
+    pair_captions,
+    save_sheet,
+)
+from training.retrieval import measure_retrieval
+from training.sources import load_bank
+from training.weights import PACKAGE, new_network, read_weights
+
+OUT = Path(__file__).parents[1] / "renders" / "embedded"
+GRID_THINGS = "piano pizza strawberry broccoli watermelon sushi carrot violin salami".split()
+NOUNS = (
+    "strawberry heart banana pizza violin umbrella sunflower cactus fish owl butterfly car "
+    "house candle rocket snowman apple carrot mushroom star"
+).split()
+
+
+def evaluate_retrieval(model: str) -> dict[str, Any]:
+    """Top-1 of 400 with training drawings and with the held-out style."""
+    config, words, tensors = read_weights(PACKAGE / f"{model}.safetensors")
+    network = new_network(config)
+    network.load_state_dict(tensors, strict=False)
+    vocabulary = Vocabulary(words, config.buckets, config.groups, config.context)
+    return {f"retrieval {model}": measure_retrieval(network, vocabulary, load_bank(), full=True)}
+
+
+def evaluate_speed(model: str) -> dict[str, Any]:
+    """Seconds to load, and views per second forward plus gradient at the input."""
+    began = time.perf_counter()
+    load_embedded(model)
+    results: dict[str, Any] = {"load seconds": round(time.perf_counter() - began, 3)}
+    path = PACKAGE / f"{model}.safetensors"
+    results["megabytes"] = round(path.stat().st_size / 1e6, 2)
+    size = embedded_info(model).size
+    for precision in ("fp32", "bf16"):
+        encoder = load_embedded(model, precision=precision)
+        views = torch.rand(128, 3, size, size, requires_grad=True)
+        best = 0.0
+        for _ in range(12):
+            began = time.perf_counter()
+            encoder.encode_image(views)[:, 0].sum().backward()
+            best = max(best, len(views) / (time.perf_counter() - began))
+        results[f"views/s {precision}, {torch.get_num_threads()} threads"] = round(best)
+    return {f"speed {model}": results}
+
+
+def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[str, Any]:
+    """Make pictures of one set with one recipe; the judge's ranks of their captions."""
+    animals, _ = article_prompts()
+    sets: dict[str, Callable[[], list[Prompt]]] = {
+        "grid": lambda: [Prompt(a, b) for a in animals for b in GRID_THINGS],
+        "animals": lambda: [Prompt(a) for a in animals],
+        "nouns": lambda: [Prompt(noun) for noun in NOUNS],
+    }
+    prompts = sets[which]()
+    overrides = [f"epochs={epochs}"] if epochs else []
+    began = time.perf_counter()
+    pictures = make_pictures(recipe, prompts, model, overrides=overrides)
+    seconds = (time.perf_counter() - began) / len(prompts)
+    judge = load_embedded("embedded-judge")
+    captions = [prompt.caption for prompt in prompts]
+    candidates = pair_captions() if which == "grid" else noun_captions()
+    candidates += [caption for caption in captions if caption not in candidates]
+    ranks = judge_ranks(judge, pictures, prompts, candidates)
+    labels = [f"{caption} {rank}" for caption, rank in zip(captions, ranks, strict=True)]
+    name = f"{which}-{recipe.replace(' ', '-')}"
+    save_sheet(OUT / f"{name}.jpg", pictures, labels, columns=9 if which != "nouns" else 10)
+    count = len(ranks)
+    return {
+        name: {
+            "pictures": count,
+            "epochs": epochs or "as in the config",
+            "candidates": len(candidates),
+            "top 1": round(sum(rank == 1 for rank in ranks) / count, 3),
+            "top 5": round(sum(rank <= 5 for rank in ranks) / count, 3),
+            "median rank": sorted(ranks)[count // 2],
+            "seconds each": round(seconds, 1),
+            "ranks": dict(zip(captions, ranks, strict=True)),
+        }
+    }
+
+
+def write_results(results: dict[str, Any]) -> None:
+    """Merge results into the file and show them."""
+    path = OUT / "results.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text("utf-8")) if path.exists() else {}
+    path.write_text(json.dumps({**known, **results}, indent=1) + "\n", "utf-8")
+    print(json.dumps(results, indent=1))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
+    parser.add_argument("part", choices=["retrieval", "speed", "pictures"])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--recipe", choices=list(RECIPES), default="layers")
+    parser.add_argument("--set", choices=["grid", "animals", "nouns"], default="grid")
+    parser.add_argument("--epochs", type=int, default=0, help="0: as in the config")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.part == "retrieval":
+        write_results(evaluate_retrieval(options.model))
+    elif options.part == "speed":
+        write_results(evaluate_speed(options.model))
+    else:
+        write_results(evaluate_pictures(options.recipe, options.set, options.epochs, options.model))
+
+
+if __name__ == "__main__":
+    main()
