@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from clipig.canvases import Picture
-from clipig.config.schema import Experiment
+from clipig.config.schema import Experiment, Model
 from clipig.engine import optimize
 from clipig.errors import ClipigError
 from clipig.events import Event, Finished, State, Step
 from clipig.features import encode_prompts
+from clipig.plan import split
 from clipig.scoring import Look, describe_look, fresh_similarity
 from clipig.session import Group, Session, pick_device, starts
 from clipig.sinks.files import describe
@@ -34,10 +35,14 @@ ON_CPU, ON_GPU = 16, 64
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its name, which no other job of the folder has, and its settled experiment."""
+    """One run: its name, which no other job of the folder has, and its settled experiment.
+
+    `key` is kept with the result, to tell whether a job has changed since.
+    """
 
     name: str
     experiment: Experiment
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Made:
     error: str = ""
     texts: Mapping[str, str] = field(default_factory=dict)
     state: State | None = None
+    key: str = ""
 
 
 def group_size(device: str) -> int:
@@ -100,11 +106,24 @@ def group_size(device: str) -> int:
     return ON_CPU if pick_device(device).type == "cpu" else ON_GPU
 
 
-def chunks(jobs: Sequence[Job], session: Session, size: int) -> list[tuple[Job, ...]]:
-    """Jobs that can share a batch, `size` at most. Raises `ConfigError`."""
+def settle(session: Session, experiment: Experiment) -> Experiment:
+    """The experiment as one run, with its prompts filled and its models by their own names.
+
+    The seed stays as it is. Raises `ConfigError` or `EncoderError`.
+    """
+    one = session.settle(experiment.model_copy(update={"runs": 1}))[0]
+    named = [
+        Model(name=info.name, weight=model.weight)
+        for model, info in zip(one.model, session.infos(one), strict=True)
+    ]
+    return one.model_copy(update={"seed": experiment.seed, "model": named})
+
+
+def chunks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
+    """Jobs that can share a batch, `size` at most."""
     found = []
-    for group in session.plan([job.experiment for job in jobs]):
-        rows = [jobs[i] for i in group.rows]
+    for places in split([job.experiment for job in jobs]):
+        rows = [jobs[i] for i in places]
         found += [tuple(rows[i : i + size]) for i in range(0, len(rows), size)]
     return found
 
@@ -121,7 +140,7 @@ def make(session: Session, batch: Batch, tick: Tick | None = None) -> list[Made]
         if len(batch.jobs) == 1:
             job = batch.jobs[0]
             reason = str(fault) or type(fault).__name__
-            return [Made(job.name, job.experiment.seed or 0, error=reason)]
+            return [Made(job.name, job.experiment.seed or 0, error=reason, key=job.key)]
     found = []
     for i, job in enumerate(batch.jobs):  # find out which of them it was
         states = batch.states[i : i + 1]
@@ -143,13 +162,14 @@ def _make(session: Session, batch: Batch, tick: Tick | None) -> list[Made]:
         for i, row in enumerate(group.rows):
             job = batch.jobs[row]
             alive = bool(event.alive[i])
+            fault = "" if alive else "diverged; the picture is the last good one"
             last = float(event.similarity[i])
             texts = describe(group, i, last, epochs, seconds)
             found[row] = Made(
                 job.name, group.plan.seeds[i], pixels[i],
                 last if alive else None, fresh[i] if alive else None,
                 held_out[i] if alive else None, describe_look(pixels[i].float() / 255), seconds,
-                "" if alive else "diverged; the picture is the last good one", texts, states[i],
+                fault, texts, states[i], job.key,
             )
         began = time.monotonic()
     return [found[row] for row in range(len(batch.jobs))]

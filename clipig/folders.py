@@ -45,6 +45,7 @@ class Row:
     picture: str
     thumb: str
     """files, relative to the folder, or empty"""
+    key: str = ""
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ class Folder:
             rows.append(Row(
                 m.name, m.seed, m.last, m.fresh, m.held_out, m.look, round(m.seconds, 3), m.error,
                 picture.relative_to(self.root).as_posix() if there else "",
-                thumb.relative_to(self.root).as_posix() if there else "",
+                thumb.relative_to(self.root).as_posix() if there else "", m.key,
             ))
         record = self.record(stage, batch.name)
         _make(record.parent)

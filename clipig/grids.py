@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -127,11 +128,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A grid, where its values stand, and the folder from which its files are seen."""
+    """A grid, where its values stand, and the file, from whose folder others are seen."""
 
     grid: Grid
     tree: Tree
-    folder: Path
+    path: Path
     name: str
     _recipes: dict[str, Tree] = field(default_factory=dict)
 
@@ -149,13 +150,22 @@ class Loaded:
             entries[i].name for entries, i in zip(self.grid.axes.values(), index, strict=True)
         )
 
+    def cell_names(self) -> dict[tuple[int, ...], str]:
+        """File names by place, no two alike."""
+        found = {index: slug("-".join(self.labels(index))) for index in self.coordinates()}
+        counts = Counter(name.lower() for name in found.values())
+        return {
+            index: name if counts[name.lower()] == 1 else f"{name}-{'-'.join(map(str, index))}"
+            for index, name in found.items()
+        }
+
     def recipe(self, source: RecipeSource) -> Tree:
         """The tree of a recipe. Raises `ConfigError`."""
         if isinstance(source, dict):
             node = self.tree.step("recipe")
             return node if node is not None and node.plain() == source else _python(source)
         if source not in self._recipes:
-            beside = self.folder / source
+            beside = self.path.parent / source
             wanted = str(beside) if beside.is_file() else source
             tree, problems = parse(*find.fetch(wanted))
             if tree is None or problems:
@@ -187,7 +197,7 @@ def load_grid(source: str | Path) -> Loaded:
         grid = Grid.model_validate(tree.plain())
     except ValidationError as e:
         raise ConfigError(problems_of(tree, e)) from None
-    loaded = Loaded(grid, tree, path.parent, find.stem(source))
+    loaded = Loaded(grid, tree, path, find.stem(source))
     if problems := list(_blanks(loaded)):
         raise ConfigError(problems)
     return loaded

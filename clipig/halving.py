@@ -77,7 +77,7 @@ def climb(
         states = None
         if number and any(job.name not in done for job in jobs):
             states = folder.load_states(f"rung-{number - 1}")
-        batches = batches_of(session, jobs, ranking, rung.steps, states, keep=not last)
+        batches = batches_of(jobs, ranking, rung.steps, states, keep=not last)
         if tell is not None:
             before = ladder[number - 1].steps if number else 0
             tell(f"rung {number + 1} of {len(ladder)}: {rung.runs} runs to epoch {rung.steps}",

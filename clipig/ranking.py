@@ -153,11 +153,11 @@ def make_rest(
 
 
 def batches_of(
-    session: Session, jobs: Sequence[Job], ranking: Ranking, until: int | None = None,
+    jobs: Sequence[Job], ranking: Ranking, until: int | None = None,
     states: dict[str, State] | None = None, keep: bool = False,
 ) -> list[Batch]:
     """Jobs in batches with names that do not depend on what is done already."""
-    parts = chunks(jobs, session, ranking.settings.group)
+    parts = chunks(jobs, ranking.settings.group)
     return [
         Batch(f"{i:05d}", part, ranking.scoring, until,
               tuple(states[job.name] for job in part) if states else (), keep)
@@ -211,7 +211,7 @@ def rank(
     if ranking.settings.halving:
         short, ordered, steps = climb(session, ranking, run, tell, tick)
     else:
-        batches = batches_of(session, short_jobs(ranking), ranking)
+        batches = batches_of(short_jobs(ranking), ranking)
         if tell is not None:
             tell("short runs", sum(b.steps for b in batches))
         short = make_rest(session, ranking.folder, SHORT, batches, run, tick)
@@ -221,7 +221,7 @@ def rank(
     jobs = [final_job(ranking, short[name]) for name in (*best, *worst)]
     final: dict[str, Row] = {}
     if jobs:
-        batches = batches_of(session, jobs, ranking)
+        batches = batches_of(jobs, ranking)
         if tell is not None:
             tell("final runs", sum(b.steps for b in batches))
         final = make_rest(session, ranking.folder, FINAL, batches, run, tick)

@@ -214,8 +214,8 @@ def build(session: Session, options: Options) -> Ranking:
 
 def recipe(session: Session, options: Options, config: str, epochs: int) -> Experiment:
     """One of the two recipes, with the options applied and the model that is meant."""
+    from clipig.batches import settle
     from clipig.config.load import read
-    from clipig.config.schema import Model
     from clipig.prompts import set_text
 
     changes: dict[str, tuple[str, object]] = {"epochs": ("--epochs", epochs)}
@@ -226,13 +226,7 @@ def recipe(session: Session, options: Options, config: str, epochs: int) -> Expe
     experiment = read(config, overrides=options.overrides, options=changes).experiment
     if options.text is not None:
         experiment = set_text(experiment, options.text)
-    seed = experiment.seed
-    settled = session.settle(experiment.model_copy(update={"runs": 1}))[0]
-    named = [
-        Model(name=info.name, weight=m.weight)
-        for m, info in zip(settled.model, session.infos(settled), strict=True)
-    ]
-    return settled.model_copy(update={"seed": seed, "model": named})
+    return settle(session, experiment)
 
 
 def check(session: Session, ranking: Ranking) -> None:

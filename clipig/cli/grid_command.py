@@ -1,0 +1,259 @@
+"""`clipig grid`: a picture for each combination of some lists, and a page to browse them."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipig.cli.options import engine_options
+
+if TYPE_CHECKING:
+    from clipig.batches import Job
+    from clipig.cli.meter import Meter
+    from clipig.folders import Row
+    from clipig.grid_making import GridRun
+    from clipig.grids import Cell
+    from clipig.ranking import Execute
+    from clipig.session import Session
+
+REFRESH = 30.0
+"""Seconds between two versions of the page while the grid is being made."""
+
+
+@click.command(short_help="Make a picture for each combination of some lists.")
+@click.argument("grid", metavar="GRID")
+@click.option("--only", multiple=True, metavar="AXIS=VALUE",
+              help="Make only cells with this value, e.g. animal=penguin; several values are "
+              "separated by commas. May be repeated.")
+@click.option("--shard", metavar="I/N",
+              help="Make only the I-th of N parts of the cells, to share the work by hand.")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Make at most N cells.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1),
+              help="Seed of the grid, from which those of the cells follow; chosen and "
+              "reported if absent.")
+@click.option("--views", type=click.IntRange(1, 10_000), default=50, show_default=True,
+              help="Fresh views over which a picture is rated.")
+@click.option("--judge", metavar="MODEL",
+              help="A second encoder that did not guide and rates all pictures, too.")
+@click.option("--batch", "group", type=click.IntRange(1, 4096), metavar="N",
+              help="Cells per batch; automatic if absent. An interruption loses one batch.")
+@click.option("-o", "--output", metavar="DIR", help="Folder; default renders/grid-NAME/.")
+@click.option("--resume", is_flag=True,
+              help="Go on in the folder if a grid was begun there; what is done stays.")
+@click.option("--retry", is_flag=True, help="With --resume: try cells that failed once more.")
+@click.option("--dry-run", is_flag=True,
+              help="Print cells, batches and an estimate of time and disk; make nothing.")
+@click.option("--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
+              help="Make the batches as Ray tasks, on a cluster (auto, ray://HOST:PORT) or, "
+              "without ADDRESS, on this machine. Needs the extra clipig[ray].")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the page's name.")
+@engine_options
+def command(**options: object) -> None:
+    """Make a picture for each combination of the lists in GRID, and a page to browse them.
+
+    GRID is a YAML file or the name of a shipped one (docs/grid.md describes it).
+    The page is renders/grid-NAME/index.html; it needs no server and no network.
+
+    \b
+    clipig grid grid_small
+    clipig grid grid_article --dry-run
+    clipig grid my_grid.yaml --only animal=penguin --resume
+    """
+    start(Options(**options))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Options:
+    """The command line's options."""
+
+    grid: str
+    only: tuple[str, ...]
+    shard: str | None
+    limit: int | None
+    seed: int | None
+    views: int
+    judge: str | None
+    group: int | None
+    output: str | None
+    resume: bool
+    retry: bool
+    dry_run: bool
+    ray: str | None
+    quiet: bool
+    model: str | None
+    device: str | None
+    precision: str | None
+
+    @property
+    def folder(self) -> Path:
+        from clipig.config.find import stem
+        from clipig.sinks.places import slug
+
+        name = slug(stem(self.grid).removeprefix("grid_"))
+        return Path(self.output) if self.output else Path("renders") / f"grid-{name}"
+
+
+def start(options: Options) -> None:
+    """Make a grid, or go on with one."""
+    from dataclasses import replace
+
+    from clipig.batches import execute
+    from clipig.cli.meter import Meter
+    from clipig.cli.run_command import Download
+    from clipig.cluster import open_cluster
+    from clipig.config.find import fetch
+    from clipig.folders import Folder, claim_folder
+    from clipig.grid_making import GridRun, jobs_of, make_cells, save_run, stored_seed
+    from clipig.grids import load_grid, select
+    from clipig.session import Session
+
+    meter = Meter(options.quiet)
+    loaded = load_grid(options.grid)
+    places = select(loaded, options.only, options.shard, options.limit)
+    session = Session(
+        options.model, options.device, options.precision,
+        progress=None if options.quiet else Download(),
+    )
+    begun = stored_seed(options.folder) if options.resume else None
+    wanted = options.seed if options.seed is not None else loaded.grid.seed
+    seed = next(s for s in (begun, wanted, secrets.randbelow(2**32)) if s is not None)
+    if begun is not None and options.seed not in (None, begun):
+        from clipig.errors import UsageError
+
+        raise UsageError(f"{options.folder} was begun with --seed {begun}, not {options.seed}")
+    run = GridRun(loaded, seed, Folder(options.folder))
+    everything = make_cells(session, run, loaded.coordinates())
+    chosen = set(places)
+    cells = [cell for cell in everything if cell.index in chosen]
+    jobs = jobs_of(cells)
+    run = tuned(session, run, options, jobs)
+    if options.dry_run:
+        return print_plan(session, run, jobs)
+    execute_batches = execute if options.ray is None else open_cluster(options.ray, meter.say)
+    if begun is None:
+        root = options.folder
+        if not options.resume or not root.is_dir():
+            root = claim_folder(root)
+        run = replace(run, folder=Folder(root))
+        save_run(run, text_of(fetch(str(loaded.path))[0]))
+    meter.say(f"{'going on in' if begun is not None else 'writing to'} {run.folder.root}/, "
+              f"{len(cells)} cells, seed {seed}")
+    return _make(session, run, options, meter, jobs, everything, execute_batches)
+
+
+def text_of(data: bytes) -> str:
+    """A file's text, for the copy in the folder."""
+    return data.decode("utf-8", errors="replace")
+
+
+def tuned(session: Session, run: GridRun, options: Options, jobs: Sequence[Job]) -> GridRun:
+    """The run with its batch size and judge, after a look at what could be wrong.
+
+    One cell of each structure is planned and its encoders are loaded.
+    """
+    from dataclasses import replace
+
+    from clipig.batches import Scoring, chunks, group_size
+    from clipig.encoders import resolve
+    from clipig.scoring import last_look
+    from clipig.session import pick_device
+
+    size = options.group
+    for part in chunks(jobs, 10**6):
+        first = part[0].experiment
+        size = size or group_size(first.device)
+        last_look(session, first)
+        session.encoders(first)
+    if options.judge is not None and jobs:
+        device = pick_device(jobs[0].experiment.device)
+        session.encoder(resolve(options.judge), device)
+    return replace(run, scoring=Scoring(None, options.views, options.judge), group=size or 1)
+
+
+def _make(
+    session: Session, run: GridRun, options: Options, meter: Meter, jobs: Sequence[Job],
+    everything: Sequence[Cell], execute: Execute,
+) -> None:
+    """Make the cells; the page is there from the beginning and kept up to date."""
+    from clipig.grid_making import finished, jobs_of, make_grid, open_batches, write_page
+
+    left, _ = open_batches(run, jobs, options.retry)
+    meter.tell("cells", sum(b.steps for b in left))
+    others = finished(run, jobs_of(everything))
+    spoken = -REFRESH
+    rows: dict[str, Row] = {}
+    try:
+        for rows in make_grid(
+            session, run, jobs, execute, meter.tick, options.retry
+        ):
+            if time.monotonic() - spoken > REFRESH:
+                spoken = time.monotonic()
+                write_page(run, everything, {**others, **rows}, again(run))
+    except KeyboardInterrupt:
+        meter.close()
+        write_page(run, everything, {**others, **rows}, again(run))
+        click.echo(
+            f"interrupted; to go on: clipig grid {options.grid} --resume -o {run.folder.root}",
+            err=True,
+        )
+        sys.exit(130)
+    meter.close()
+    report(run, everything, {**others, **rows}, meter)
+
+
+def report(
+    run: GridRun, everything: Sequence[Cell], rows: dict[str, Row], meter: Meter
+) -> None:
+    """The page, the contact sheets, and a word about cells that failed."""
+    from clipig.grid_making import write_page, write_sheets
+
+    page = write_page(run, everything, rows, again(run))
+    sheets = write_sheets(run, everything, rows)
+    failed = [row for row in rows.values() if row.error]
+    for row in failed:
+        click.echo(f"failed: {row.name}: {row.error}", err=True)
+    meter.say(f"{len(rows) - len(failed)} of {len(everything)} cells done, {len(failed)} failed")
+    for sheet in sheets:
+        meter.say(str(sheet))
+    click.echo(str(page))
+
+
+def again(run: GridRun) -> Callable[[Cell, Row], str]:
+    """What says the command that makes a cell again."""
+    from clipig.folders import shell
+
+    def command(cell: Cell, row: Row) -> str:
+        picture = (run.folder.root / row.picture).as_posix()
+        return shell("clipig", "reproduce", picture) if row.picture else ""
+
+    return command
+
+
+def print_plan(session: Session, run: GridRun, jobs: Sequence[Job]) -> None:
+    """Cells, batches and an estimate from a few steps of each kind of cell."""
+    from clipig.batches import chunks
+    from clipig.grid_making import open_batches
+    from clipig.pace import duration, measure, size
+
+    left, done = open_batches(run, jobs)
+    todo = [job for batch in left for job in batch.jobs]
+    click.echo(f"cells    {len(jobs)} of {len(run.loaded.coordinates())}, {len(done)} done already")
+    click.echo(f"batches  {len(left)} of up to {run.group} cells")
+    seconds, disk = 0.0, 0
+    for part in chunks(todo, 10**6):
+        pace = measure(session, [job.experiment for job in part[: run.group]], run.scoring)
+        first = part[0].experiment
+        seconds += len(part) * pace.seconds
+        disk += len(part) * pace.bytes
+        click.echo(f"         {len(part)} like {part[0].name}: {first.epochs.plain()} epochs, "
+                   f"{pace.seconds:.1f} s each")
+    click.echo(f"time     {duration(seconds)} on this machine")
+    click.echo(f"disk     at most {size(disk)}")
+    click.echo(f"folder   {run.folder.root}")
