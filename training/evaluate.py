@@ -36,11 +36,15 @@ from training.sources import load_bank
 from training.weights import PACKAGE, new_network, read_weights
 
 OUT = Path(__file__).parents[1] / "renders" / "embedded"
-GRID_THINGS = "piano pizza strawberry broccoli watermelon sushi carrot violin salami".split()
+GRID_THINGS = (
+    *("piano", "pizza", "watermelon", "sushi", "carrot"),
+    *("salami", "pineapple", "maple leaf", "rubiks cube"),
+)
 NOUNS = (
-    "strawberry heart banana pizza violin umbrella sunflower cactus fish owl butterfly car "
-    "house candle rocket snowman apple carrot mushroom star"
-).split()
+    *("strawberry", "heart", "banana", "pizza", "violin", "umbrella", "sunflower", "cactus"),
+    *("fish", "owl", "butterfly", "car", "house", "candle", "rocket", "snowman"),
+    *("apple", "carrot", "mushroom", "star"),
+)
 
 
 def evaluate_retrieval(model: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-
 from clipig.config.load import Text, read
 from clipig.encoders.embedded import EmbeddedEncoder
 from clipig.session import Session, collect

@@ -10,7 +10,7 @@ from torch import Tensor
 from clipig.encoders.embedded.network import EmbeddedNetwork
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
-from training.scenes import Scene, SceneDrawer
+from training.scenes import SceneDrawer
 from training.sources import Bank
 
 COUNT = 400
