@@ -12,7 +12,8 @@ import torch
 from clipig.engine import Studio
 from clipig.features import encode_prompts
 from clipig.plan import Phase
-from clipig.session import Group, Session, starts
+from clipig.session import Group, Session, load_mask, starts
+from clipig.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,9 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     """
     loaded = session.encoders(group.plan.experiment)
     prompts = encode_prompts(group.plan, loaded, session.prompts)
-    studio = Studio(group.plan, loaded, prompts, starts(group.plan), None)
+    studio = Studio(
+        group.plan, loaded, prompts, starts(group.plan), None, load_mask(group.plan), Settings()
+    )
     device = loaded[0].device
     known: dict[object, float] = {}
     costs = []
