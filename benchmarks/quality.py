@@ -31,6 +31,8 @@ if __package__ in (None, ""):
 from benchmarks.quality_recipes import ABLATIONS, RECIPES, SUBJECTS, Subject
 from clipig.config.schema import Experiment
 from clipig.encoders import resolve
+from clipig.encoders.embedded.encoder import encoder_from_bytes
+from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.images import load_image, save_png
 from clipig.measure import Row, interval, score
 from clipig.session import Session, collect
@@ -91,12 +93,23 @@ def make(
             file.write(json.dumps(line) + "\n")
 
 
+def load_judge(name: str, session: Session) -> Encoder:
+    """The judge by its name, or from a weights file of the embedded kind (with its index.json)."""
+    device = torch.device(session.device or "cpu")
+    path = Path(name)
+    if path.suffix == ".safetensors":
+        index = json.loads((path.parent / "index.json").read_text())
+        info = EncoderInfo(name=path.stem, **index[path.stem])
+        return encoder_from_bytes(path.read_bytes(), info, device)
+    return session.encoder(resolve(name), device)
+
+
 def measured(
     out: Path, recipes: Sequence[str], subjects: Sequence[Subject], seeds: int,
     session: Session, judge: str, candidates: Sequence[str],
 ) -> dict[str, list[tuple[Subject, int, Row]]]:
     """The measures of all pictures that are there, by recipe."""
-    encoder = session.encoder(resolve(judge), torch.device(session.device or "cpu"))
+    encoder = load_judge(judge, session)
     found: dict[str, list[tuple[Subject, int, Row]]] = {}
     for recipe in recipes:
         cells = [(s, k) for s in subjects for k in range(seeds)
@@ -245,7 +258,7 @@ def main() -> None:
     text = markdown(table, seconds_per_picture(chosen.out), chosen.against)
     (chosen.out / "table.md").write_text(text)
     (chosen.out / "results.json").write_text(json.dumps({
-        "judge": chosen.judge, "model": chosen.model, "budget": chosen.budget,
+        "judge": Path(chosen.judge).stem, "model": chosen.model, "budget": chosen.budget,
         "candidates": len(set(candidates)), "table": table,
         "pictures": [
             {"recipe": r, "seed": k, **row.as_dict()}

@@ -83,13 +83,12 @@ def base(subject: Subject, budget: int, canvas: Any, size: int = 192, count: int
         "targets": [{
             "batch_size": count, "clamp": False, "transforms": views(size),
             "features": [{"text": subject.text, "weight": f"1/{count}"}],
-            "constraints": [{"gray": {"weight": f".004/{count}"}}],
+            "constraints": [{"gray": {"weight": f".008/{count}"}}],
         }],
     }
 
 
-PYRAMID = {"pyramid": {"levels": [1, 2, 4, 8, 16, 32, 64], "interpolation": "bicubic",
-                       "release": 0.25}}
+PYRAMID = {"pyramid": {"levels": [1, 2, 4, 8, 16, 32, 64], "interpolation": "bicubic"}}
 
 
 def pyramid(subject: Subject, budget: int) -> Config:
@@ -164,8 +163,8 @@ ABLATIONS: dict[str, Recipe] = {
             "resize", "random_contrast", "noise"}]
     ),
     "no gray": lambda s, n: changed(pyramid(s, n), constraints=[]),
-    "no release": lambda s, n: changed(
-        pyramid(s, n), top_canvas={"pyramid": {**PYRAMID["pyramid"], "release": 0}}
+    "release": lambda s, n: changed(
+        pyramid(s, n), top_canvas={"pyramid": {**PYRAMID["pyramid"], "release": 0.25}}
     ),
     "one view": few_views,
     "decorrelated": lambda s, n: changed(
