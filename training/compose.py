@@ -1,4 +1,4 @@
-"""Paints scenes: batched tensor operations only, on any device."""
+"""Paints scenes: batched tensor operations only, on torch's default device."""
 
 from __future__ import annotations
 
@@ -29,8 +29,10 @@ class Painter:
 
     def __init__(self, bank: Bank, size: int, seed: int, augment: bool = True):
         self.size, self.augment = size, augment
-        self.rng = torch.Generator().manual_seed(seed)
-        self.levels = [bank.pixels]
+        self.device = torch.get_default_device()
+        self.rng = torch.Generator(self.device).manual_seed(seed)
+        self.palette = PALETTE.to(self.device)
+        self.levels = [bank.pixels.to(self.device)]
         for _ in range(2):
             smaller = [
                 F.avg_pool2d(part.float(), 2).round().to(torch.uint8)
@@ -178,7 +180,7 @@ class Painter:
         alpha = rgba[:, 3:]
         light = rgba[:, :3].mean(1, keepdim=True)
         light = light / light.amax((2, 3), keepdim=True).clamp(min=0.2)
-        color = PALETTE[colors] + 0.05 * torch.randn(n, 3, generator=self.rng)
+        color = self.palette[colors] + 0.05 * torch.randn(n, 3, generator=self.rng)
         mean = rgba[:, :3].sum((2, 3)) / alpha.sum((2, 3)).clamp(min=1)
         color = torch.where(told[:, None], color, mean * 1.2)
         flat = torch.where(self._chance(n, 0.12) > 0, 1.0, self._map(n, 0.0, 0.4))
@@ -191,16 +193,16 @@ class Painter:
         two = torch.rand(n, 3, generator=self.rng)
         gray = 0.3 + 0.4 * one.mean(1, keepdim=True).expand(n, 3)
         one = torch.where(self._uniform(n, 0, 1)[:, None] < 0.25, gray, one)
-        pattern = torch.multinomial(BACKGROUNDS, n, True, generator=self.rng)
+        pattern = torch.multinomial(BACKGROUNDS.to(self.device), n, True, generator=self.rng)
         color = torch.tensor([max(s.color, 0) for s in scenes])
-        named = PALETTE[color] + 0.06 * torch.randn(n, 3, generator=self.rng)
+        named = self.palette[color] + 0.06 * torch.randn(n, 3, generator=self.rng)
         plain = torch.tensor([s.kind == Kind.SINGLE and s.color >= 0 for s in scenes])
         colors = kind == Kind.COLOR
         if colors.any():
             which = torch.tensor([s.a if s.kind == Kind.COLOR else 0 for s in scenes])
             other = torch.tensor([s.b if s.kind == Kind.COLOR else 0 for s in scenes])
-            pattern = torch.where(colors, COLOR_PATTERNS[which], pattern)
-            two = torch.where(colors[:, None], PALETTE[other], two)
+            pattern = torch.where(colors, COLOR_PATTERNS.to(self.device)[which], pattern)
+            two = torch.where(colors[:, None], self.palette[other], two)
         pattern = torch.where(plain, FLAT, pattern)
         one = torch.where((plain | colors)[:, None], named, one).clamp(0, 1).view(n, 3, 1, 1)
         two = two.view(n, 3, 1, 1)

@@ -53,7 +53,7 @@ class Replay:
 
     def __init__(self, generations: int, seed: int):
         self.generations = generations
-        self.rng = torch.Generator().manual_seed(seed)
+        self.rng = torch.Generator(torch.get_default_device()).manual_seed(seed)
         self.batch: Batch | None = None
 
     def fresh_count(self, size: int) -> int:

@@ -31,7 +31,7 @@ def measure_retrieval(
     `full` adds the attacked columns. The network is left in eval mode.
     """
     network.eval()
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator(torch.get_default_device()).manual_seed(5)
     results: dict[str, float] = {}
     for held_out_style in (False, True):
         prefix = "unseen_style_" if held_out_style else ""

@@ -9,7 +9,6 @@ with the same folder it goes on from the checkpoint.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import json
 import math
@@ -26,54 +25,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from clipig.encoders.embedded.network import NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
 from training.concepts import collect_words
 from training.replay import Replay, Strength
 from training.retrieval import measure_retrieval
 from training.scenes import Kind, Scene, SceneDrawer, also_true
+from training.settings import MODELS, Settings, parse_settings
 from training.sources import DATA, Bank, load_bank
 from training.weights import export_weights, grow_network, new_network, read_weights
-
-MODELS: dict[str, tuple[NetworkConfig, dict[str, float]]] = {
-    # name: (shape, how often each drawing style is taken)
-    "embedded": (NetworkConfig(depths=(0, 1, 2, 1)), {"own": 1.5}),
-    "embedded-judge": (
-        NetworkConfig(
-            stem=(7, 4), channels=(64, 128, 160), depths=(1, 1, 1), activation="gelu", maps=3
-        ),
-        {"fluent": 0.5, "emojione": 1.5, "fxemoji": 1.5},
-    ),
-}
-
-
-@dataclass
-class Settings:
-    """What the command line asks for. Radii are for 64 px."""
-
-    out: Path
-    model: str = "embedded"
-    images: float = 3e6
-    seconds: float = 0.0
-    batch: int = 192
-    processes: int = 2
-    lr: float = 1.5e-3
-    weight_decay: float = 0.02
-    noise: float = 0.45
-    l2: float = 6.0
-    linf: float = 0.05
-    generations: int = 3
-    ema: float = 0.998
-    auxiliary: float = 0.5
-    seed: int = 0
-    start: Path | None = None
-    start_towers: str = "image text"
-    locked: str = ""
-    share_seconds: float = 8.0
-    save_minutes: float = 5.0
-    measure_minutes: float = 8.0
-    device: str = "cpu"
 
 
 @dataclass
@@ -102,7 +62,7 @@ class Trainer:
             network = grow_network(network, self.words, old, settings.start_towers)
         if settings.locked:
             network.get_submodule(settings.locked).requires_grad_(False)
-        self.network = network.train()
+        self.network = network.to(torch.get_default_device()).train()
         if settings.locked:
             network.get_submodule(settings.locked).eval()
         network.image.to(memory_format=torch.channels_last)
@@ -146,7 +106,7 @@ class Trainer:
         words, letters = self.vocabulary.encode([scene.caption for scene in batch.scenes])
         if settings.locked != "text":
             words[(torch.rand(words.shape) < 0.1) & (words > 0)] = 1
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(pictures.device.type, torch.bfloat16):
             found = self.network.image(pictures)
             with sdpa_kernel(SDPBackend.MATH):  # its backward is many times faster on CPU
                 texts = self.network.text(words, letters)
@@ -288,7 +248,8 @@ class Trainer:
         path = self.settings.out / "checkpoint.pt"
         if not path.exists():
             return
-        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        device = torch.get_default_device()
+        saved: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.classifiers.load_state_dict(saved["classifiers"])
@@ -306,6 +267,8 @@ def run_process(rank: int, settings: Settings, data: Path = DATA) -> None:
     """Train in one process until the images or the seconds are used up."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    if settings.device != "cpu":
+        torch.set_default_device(settings.device)
     if settings.processes > 1:
         meeting = (settings.out / "meeting").resolve()
         dist.init_process_group(
@@ -357,18 +320,8 @@ def write_metrics(out: Path, entry: dict[str, Any]) -> None:
         file.write(json.dumps(rounded) + "\n")
 
 
-def parse_settings(arguments: list[str] | None = None) -> Settings:
-    """Command line to settings: every field of `Settings` is an option."""
-    parser = argparse.ArgumentParser(prog="python -m training.train", description=__doc__)
-    defaults = Settings(out=Path("training/runs/main"))
-    for key, default in vars(defaults).items():
-        kind = Path if key in ("out", "start") else type(default)
-        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, default=default)
-    return Settings(**vars(parser.parse_args(arguments)))
-
-
 def main() -> None:
-    settings = parse_settings()
+    settings = parse_settings(__doc__)
     settings.out.mkdir(parents=True, exist_ok=True)
     (settings.out / "meeting").unlink(missing_ok=True)
     load_bank()

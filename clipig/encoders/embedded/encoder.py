@@ -152,8 +152,9 @@ def encoder_from_bytes(
 
 def config_from_json(text: str) -> NetworkConfig:
     """The network's shape from the JSON in the weights file."""
-    pairs = json.loads(text).items()
-    return NetworkConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in pairs})
+    entries: dict[str, Any] = json.loads(text)
+    lists = {key: tuple(value) for key, value in entries.items() if isinstance(value, list)}
+    return NetworkConfig(**{**entries, **lists})
 
 
 def _index() -> dict[str, dict[str, Any]]:

@@ -33,7 +33,7 @@ class NetworkConfig:
     @property
     def grid(self) -> int:
         """Side of the last feature map."""
-        return self.size // self.stem[1] // 2 ** (len(self.channels) - 1)
+        return self.size // self.stem[1] >> (len(self.channels) - 1)
 
 
 class Block(nn.Module):
@@ -43,18 +43,20 @@ class Block(nn.Module):
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
-        self.norm2: nn.Module = nn.BatchNorm2d(channels)
+        self.norm2: nn.BatchNorm2d | nn.Identity = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(self.activation(self.norm1(x)))
-        return x + self.conv2(self.activation(self.norm2(h)))
+        h = self.conv2(self.activation(self.norm2(h)))
+        return torch.add(x, h)
 
     def fold(self) -> None:
         """Merge the batch norm that follows the first convolution (eval mode only)."""
-        self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
-        self.norm2 = nn.Identity()
+        if isinstance(self.norm2, nn.BatchNorm2d):
+            self.conv1 = fuse_conv_bn_eval(self.conv1, self.norm2)
+            self.norm2 = nn.Identity()
 
 
 class ImageTower(nn.Module):
