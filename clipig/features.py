@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from clipig.config.schema import Feature, Target
 from clipig.encoders.protocol import Encoder
+from clipig.errors import ConfigError, EncoderError, ImageError, Problem
 from clipig.plan import Plan, TargetPlan
 
 LoadImage = Callable[[str, int], Tensor]
@@ -42,7 +43,8 @@ class PromptCache:
         for f in features:
             if texts := _texts(f):
                 found = torch.stack([self._known[_key(encoder, "text", t)] for t in texts])
-                rows.append(F.normalize(found.mean(0), dim=0))
+                mean = F.normalize(found.mean(0), dim=0)
+                rows.append(bridged(mean, encoder, f.bridge) if f.bridge else mean)
             else:
                 rows.append(self._image(encoder, f.image or ""))
         return torch.stack(rows)
@@ -69,6 +71,22 @@ class PromptCache:
         return self._known[key]
 
 
+def bridged(text: Tensor, encoder: Encoder, share: float) -> Tensor:
+    """An embedded text `[D]` moved towards the pictures by `share` of the mean gap.
+
+    Texts and pictures lie in two separate cones (Liang et al., "Mind the Gap",
+    2022), so the text itself is a goal that no picture reaches. Raises
+    `EncoderError` for a model without statistics of its gap.
+    """
+    gap: Tensor | None = getattr(encoder, "gap", None)
+    if gap is None:
+        raise EncoderError(
+            f"{encoder.info.name}: nothing is known of the gap between its texts and pictures; "
+            "leave `bridge` out"
+        )
+    return F.normalize(text + share * gap, dim=0)
+
+
 def _texts(feature: Feature) -> list[str]:
     return [feature.text] if feature.text else list(feature.texts or [])
 
@@ -82,7 +100,14 @@ Prompts = Mapping[int, Sequence[Tensor]]
 
 
 def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
-    """Embed all features of all runs of a plan. Raises `EncoderError` or `ImageError`."""
+    """Embed all features of all runs of a plan.
+
+    Raises `ConfigError` naming every text that is too long and every picture that
+    cannot be had, or `EncoderError`.
+    """
+    problems = sorted(set(_faults(plan, encoders, cache)))
+    if problems:
+        raise ConfigError(problems)
     prompts: dict[int, list[Tensor]] = {}
     for index, target in enumerate(plan.experiment.targets):
         if not target.active or not target.features:
@@ -93,6 +118,36 @@ def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) 
             for encoder in encoders
         ]
     return prompts
+
+
+def _faults(
+    plan: Plan, encoders: Sequence[Encoder], cache: PromptCache
+) -> Iterator[Problem]:
+    """Texts that are too long for an encoder and pictures that cannot be read."""
+    for experiment in plan.experiments:
+        for t, target in enumerate(experiment.targets):
+            for f, feature in enumerate(target.features if target.active else ()):
+                key = f"targets[{t}].features[{f}]"
+                for encoder in encoders:
+                    for text in () if feature.truncate else _texts(feature):
+                        if message := _too_long(encoder, text):
+                            yield Problem("", 0, 0, f"{key}.text", message)
+                    if not _texts(feature):
+                        try:
+                            cache.embed(encoder, [feature])
+                        except ImageError as e:
+                            yield Problem("", 0, 0, f"{key}.image", str(e))
+
+
+def _too_long(encoder: Encoder, text: str) -> str | None:
+    context, count = encoder.info.context, getattr(encoder, "count_tokens", None)
+    tokens = count(text) if context and count else None
+    if not context or not tokens or tokens <= context:
+        return None
+    return (
+        f"a text of {tokens} tokens found, at most {context} expected by {encoder.info.name}; "
+        "`truncate: true` cuts it"
+    )
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from clipig import encoders as models
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.engine import optimize
-from clipig.errors import ConfigError, DeviceError, Problem
+from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.events import Event, Finished, State, Step
 from clipig.features import PromptCache, encode_prompts
 from clipig.images import load_image, load_rgba
@@ -225,7 +225,7 @@ def _square(name: str, side: int) -> Tensor:
 def starts(plan: Plan) -> Tensor | None:
     """The init pictures of a plan's runs, `[R|1, 3, H, W]`, or None for noise.
 
-    Raises `ImageError`, and `ConfigError` for an `image_tensor` of another shape.
+    Raises `ConfigError` for a picture that cannot be had or a tensor of another shape.
     """
     first = plan.experiment.init
     if first.image_tensor is not None:
@@ -237,7 +237,10 @@ def starts(plan: Plan) -> Tensor | None:
     for e in plan.experiments:
         name = e.init.image or ""
         if name not in known:
-            known[name] = load_image(name, size=size)
+            try:
+                known[name] = load_image(name, size=size)
+            except ImageError as fault:
+                raise ConfigError([Problem("", 0, 0, "init.image", str(fault))]) from fault
     return torch.stack([known[e.init.image or ""] for e in plan.experiments])
 
 

@@ -236,6 +236,14 @@ def test_faults_of_the_plan_name_their_place(folder: Path) -> None:
     assert "99x99" in told
 
 
+def test_pictures_that_cannot_be_read_are_all_named_with_their_place(folder: Path) -> None:
+    bad = SMALL.replace("- text: a red heart", "- image: no.png\n      - image: neither.png")
+    (folder / "bad.yaml").write_text(bad)
+    lines = clipig("run", "bad.yaml", cwd=folder, code=2).stderr.splitlines()
+    assert any("bad.yaml:10:" in x and "no.png" in x for x in lines)
+    assert any("bad.yaml:11:" in x and "neither.png" in x for x in lines)
+
+
 def test_the_installed_program_fails_without_a_traceback(folder: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "clipig", "run", "missing.yaml"], cwd=folder, capture_output=True,

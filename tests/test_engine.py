@@ -11,6 +11,7 @@ import torch
 from clipig.config.schema import Experiment
 from clipig.constraints import CONSTRAINTS
 from clipig.engine import optimize
+from clipig.errors import ConfigError
 from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import PromptCache, encode_prompts
 from clipig.optimizers import OPTIMIZERS
@@ -268,3 +269,16 @@ def test_constraints_alone_are_enough() -> None:
 
 def test_nothing_but_noise_is_a_picture_too() -> None:
     assert picture([experiment(targets=[])]).shape == (1, 3, 24, 24)
+
+
+def test_long_texts_are_all_told_and_cut_only_if_asked() -> None:
+    long = "cat " * 100
+    encoder = TinyEncoder()
+    run = experiment(targets=target(features=[{"text": long}, {"text": "a dog"}, {"text": long}]))
+    plan = compile([run], [encoder.info])
+    with pytest.raises(ConfigError) as caught:
+        encode_prompts(plan, [encoder], PromptCache())
+    assert [p.key for p in caught.value.problems] == [
+        "targets[0].features[0].text", "targets[0].features[2].text",
+    ]
+    assert "102 tokens" in str(caught.value)

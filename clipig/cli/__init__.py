@@ -11,6 +11,7 @@ import importlib
 import signal
 import sys
 import threading
+import warnings
 
 import click
 
@@ -78,8 +79,15 @@ def group() -> None:
     """
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+    """Warnings meant for users as one line; others are the business of developers."""
+    if issubclass(category, UserWarning):
+        click.echo(f"note: {message}", err=True)
+
+
 def main(args: list[str] | None = None) -> None:
     """The program `clipig`. SIGTERM (a cluster's "time is up") ends it like Ctrl-C."""
+    warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

@@ -184,7 +184,7 @@ def start(request: Request) -> None:
     loaded, session = request.load(), request.session()
     experiments, groups = planned(loaded, session)
     _introduce(request.options, groups)
-    _preload(session, groups)
+    _preload(loaded, session, groups)
     place = claim(request.place(loaded))
     whole = experiments[0].model_copy(update={"runs": len(experiments)})
     text = dump(whole, header=_header(request, groups))
@@ -228,15 +228,20 @@ def _introduce(options: Options, groups: Sequence[Group]) -> None:
         click.echo(f"encoder: {info.name}, {info.size} px{reason}", err=True)
 
 
-def _preload(session: Session, groups: Sequence[Group]) -> None:
+def _preload(loaded: Loaded, session: Session, groups: Sequence[Group]) -> None:
     """Load weights, prompts and init pictures before any file is made."""
+    from clipig.errors import ConfigError
     from clipig.features import encode_prompts
-    from clipig.session import starts
+    from clipig.session import load_mask, starts
 
-    for group in groups:
-        loaded = session.encoders(group.plan.experiment)
-        encode_prompts(group.plan, loaded, session.prompts)
-        starts(group.plan)
+    try:
+        for group in groups:
+            encoders = session.encoders(group.plan.experiment)
+            encode_prompts(group.plan, encoders, session.prompts)
+            starts(group.plan)
+            load_mask(group.plan)
+    except ConfigError as e:
+        raise loaded.error(e) from None
 
 
 def _header(request: Request, groups: Sequence[Group]) -> str:
