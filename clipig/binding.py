@@ -61,7 +61,7 @@ class Clock:
             try:
                 row = self._row(value, context)
                 for number in row:
-                    mark.check(number, f"{value.plain()!r} gives {number:g}")
+                    mark.check(number, f"{number:g} from {value.plain()!r}")
             except Exception as e:  # noqa: BLE001 - pydantic's custom error is no subclass of ours
                 if not isinstance(e, ExpressionError) and type(e).__module__ != _PYDANTIC:
                     raise

@@ -20,7 +20,7 @@ def clock_of(experiment: Experiment) -> Clock:
     start = int(experiment.start_epoch.numbers()[0])
     clock = Clock(epochs, start)
     if start >= epochs:
-        clock.blame("start_epoch", f"{start} found, an epoch below {epochs} expected")
+        clock.blame("start_epoch", f"found {start}, expected less than epochs={epochs}")
         clock = Clock(start + 1, start)
     sizes = clock.numbers(experiment.resolution, marks["resolution"], "resolution")
     for context, (width, height) in zip(clock.contexts, itertools.cycle(sizes), strict=False):

@@ -14,13 +14,13 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from clipig.faults import at, fault, found, nearest, wrong
+from clipig.frame_time import FrameTime
 from clipig.values import (
     LIVE,
     RATE,
     SHAPE,
     TIME,
     Fixed,
-    FrameTime,
     Numbers,
     Value,
     constant,

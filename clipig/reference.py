@@ -25,10 +25,11 @@ from clipig.expressions.functions import FUNCTIONS
 from clipig.expressions.functions import NUMBERS as CONSTANTS
 from clipig.expressions.grammar import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 from clipig.expressions.names import ALIASES, VARIABLES
+from clipig.frame_time import FrameTime
 from clipig.ops import Op, numbers_of
 from clipig.optimizers import OPTIMIZERS
 from clipig.transforms import TRANSFORMS
-from clipig.values import NAMED_GROUPS, Fixed, FrameTime, Numbers, Value
+from clipig.values import NAMED_GROUPS, Fixed, Numbers, Value
 
 TITLES = {
     "transforms": "What is done to each view before the encoder sees it, in the order of the "

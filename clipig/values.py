@@ -1,8 +1,8 @@
-"""Numbers as a user writes them: constants or expressions, and moments of a run.
+"""Numbers as a user writes them: constants or expressions.
 
-Numbers are read in the article's grammar: `.5`, `1/3`, `-30 30`, `[224, 't*224']`,
-`10%` for a moment. The types here are used in the fields of ops and of the
-experiment; what they refuse is raised as a pydantic error in the user's words.
+Numbers are read in the article's grammar: `.5`, `1/3`, `-30 30`, `[224, 't*224']`.
+The types here are used in the fields of ops and of the experiment; what they
+refuse is raised as a pydantic error in the user's words.
 """
 
 from __future__ import annotations
@@ -142,6 +142,9 @@ class Numbers:
             number = f"{len(entries)} values in " if entries else ""
             raise fault(f"found {number}{found(raw)}, expected {self.describe()}")
         parts = tuple(self._part(e) for e in entries)
+        if len(parts) == 1 and isinstance(parts[0], Expression) and not parts[0].names:
+            parts = self._listed(parts[0], raw)
+        self._check_lists(parts, raw)
         count = min(self.counts) if len(parts) == 1 else len(parts)
         if len(parts) == 1 and not isinstance(parts[0], Expression):
             parts = parts * count
@@ -181,6 +184,29 @@ class Numbers:
             raise wrong(raw, self.describe())
         self.check(result, found(raw))
         return int(result) if self.integer else result
+
+    def _listed(self, expression: Expression, raw: object) -> tuple[float | Expression, ...]:
+        """The numbers of a formula that gives a list and depends on nothing."""
+        if expression.random:
+            return (expression,)
+        try:
+            numbers = expression.evaluate({})
+        except ExpressionError as e:
+            raise fault(self._refusal(expression.text, e)) from None
+        assert isinstance(numbers, list | tuple)
+        if len(numbers) not in {1, *self.counts}:
+            raise fault(f"found {len(numbers)} values in {found(raw)}, expected {self.describe()}")
+        for number in numbers:
+            self.check(number, found(raw))
+        return tuple(int(n) if self.integer else n for n in numbers)
+
+    def _check_lists(self, parts: tuple[float | Expression, ...], raw: object) -> None:
+        """Refuse formulas that give another number of values than is wanted."""
+        lists = [p.tree.kind for p in parts if isinstance(p, Expression) and p.tree.kind.item]
+        if lists and len(parts) > 1:
+            raise fault(f"found a list inside {found(raw)}, expected {self.describe()}")
+        if lists and (length := lists[0].length) and length not in {1, *self.counts}:
+            raise fault(f"found {length} values in {found(raw)}, expected {self.describe()}")
 
     def _refusal(self, raw: str, error: ExpressionError) -> str:
         if not raw.strip():
@@ -286,67 +312,3 @@ def fixed(
         variables=frozenset(),
     )
     return Fixed(numbers, count, keep)
-
-
-@dataclass(frozen=True, eq=False)
-class FrameTime:
-    """A moment of the run: an epoch (int), a fraction (float) or an expression."""
-
-    at: int | float | Expression
-
-    def __eq__(self, other: object) -> bool:
-        """Epoch 1 and fraction 1.0 are different moments."""
-        if not isinstance(other, FrameTime):
-            return NotImplemented
-        return type(self.at) is type(other.at) and self.at == other.at
-
-    def __hash__(self) -> int:
-        return hash((type(self.at), self.at))
-
-    @classmethod
-    def __get_pydantic_core_schema__(
-        cls, source: Any, handler: GetCoreSchemaHandler
-    ) -> core_schema.CoreSchema:
-        return core_schema.no_info_plain_validator_function(
-            cls.read, serialization=core_schema.plain_serializer_function_ser_schema(cls.plain)
-        )
-
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [{"type": "number"}, {"type": "string"}]}
-
-    EXPECTED = "an epoch (20), a fraction (0.5), a percentage ('50%') or an expression"
-
-    @classmethod
-    def read(cls, raw: object) -> FrameTime:
-        """Typed from `20`, `.5`, `'10%'`, `'1/2'`, `'t'`; raises a pydantic error."""
-        if isinstance(raw, FrameTime):
-            return raw
-        if isinstance(raw, bool) or not isinstance(raw, int | float | str):
-            raise wrong(raw, cls.EXPECTED)
-        if not isinstance(raw, str):
-            return cls(cls._checked(raw, raw))
-        text = raw.strip()
-        percent = text.endswith("%")
-        try:
-            expression = parse(text[:-1].strip() if percent else text, RATE)
-            if not percent and (expression.names or expression.random):
-                return cls(expression)
-            number = expression.evaluate({})
-        except ExpressionError as e:
-            raise fault(f"found {found(raw)}, expected {cls.EXPECTED}: {e}") from None
-        if isinstance(number, list | tuple | bool):
-            raise wrong(raw, cls.EXPECTED)
-        return cls(cls._checked(number / 100 if percent else number, raw))
-
-    @classmethod
-    def _checked(cls, number: int | float, raw: object) -> int | float:
-        if not math.isfinite(number) or number < 0:
-            raise wrong(raw, cls.EXPECTED)
-        return number
-
-    def plain(self) -> object:
-        """As it would stand in a config."""
-        return self.at.text if isinstance(self.at, Expression) else self.at

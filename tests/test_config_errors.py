@@ -28,7 +28,8 @@ def message(text: str | bytes, **more: object) -> str:
         load_text(text, "c.yaml", **more)  # type: ignore[arg-type]
     lines = str(caught.value).replace("c.yaml:", "")
     lines = re.sub(r"(available are|known are) .*?( \(at|$)", r"\1 ...\2", lines, flags=re.M)
-    return re.sub(r"(expected a mapping with) .*$", r"\1 ...", lines, flags=re.M)
+    lines = re.sub(r"(expected one of) \w+, .*$", r"\1 ...", lines, flags=re.M)
+    return re.sub(r"(expected (a name or )?a mapping with) .*$", r"\1 ...", lines, flags=re.M)
 
 
 def test_the_table_is_long() -> None:

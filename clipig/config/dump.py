@@ -16,8 +16,9 @@ from pydantic import BaseModel
 from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.yaml_text import resolved
 from clipig.expressions import Expression
+from clipig.frame_time import FrameTime
 from clipig.ops import Op, numbers_of
-from clipig.values import FrameTime, Numbers, Value, split_outside_brackets, tidy
+from clipig.values import Numbers, Value, split_outside_brackets, tidy
 
 
 class Flow(dict[str, Any]):

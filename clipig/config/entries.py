@@ -125,6 +125,8 @@ class Entry:
 
     def read(self, raw: object) -> Op:
         """The op."""
+        if not raw or not isinstance(raw, str | Mapping | Op):
+            raise wrong(raw, f"one of {', '.join(self.table)}")
         ops = read_entries(self.table, raw, self.refused)
         if len(ops) != 1:
             raise wrong(raw, "one name")

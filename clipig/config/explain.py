@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from clipig.config.entries import Entry, EntryList
-from clipig.config.schema import Experiment, PostProc
+from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.tree import Path, Place, Tree
 from clipig.errors import Problem
 from clipig.faults import found, nearest
@@ -98,10 +98,11 @@ def message_of(error: Mapping[str, Any], node: Tree, root: type[BaseModel] = Exp
     if kind == "literal_error":
         return _choice(error, raw, node)
     if kind in ("model_type", "model_attributes_type", "dict_type"):
-        return f"found {spelled(raw, node)}, expected a mapping{_keys(owner(loc, root))}"
+        return f"found {spelled(raw, node)}, expected {_mapping(owner(loc, root))}"
     if kind in TEXTS:
         expected = TEXTS[kind].format(**error.get("ctx", {}))
-        return f"found {spelled(raw, node)}, expected {expected}{_remedy(kind, raw, _annotation(loc, root))}"
+        remedy = _remedy(kind, raw, _annotation(loc, root))
+        return f"found {spelled(raw, node)}, expected {expected}{remedy}"
     return f"found {spelled(raw, node)}: {error['msg']}"
 
 
@@ -142,8 +143,12 @@ def _choice(error: Mapping[str, Any], raw: object, node: Tree) -> str:
     return f"found {spelled(raw, node)}, expected {choices}{near}"
 
 
-def _keys(cls: type[BaseModel] | None) -> str:
-    return f" with {', '.join(keys_of(cls))}" if cls else ""
+def _mapping(cls: type[BaseModel] | None) -> str:
+    """What may stand for a model."""
+    if cls is PostProc:
+        return "an edit such as `blur: 3`"
+    keys = f" with {', '.join(keys_of(cls))}" if cls else ""
+    return f"{'a name or ' if cls is Model else ''}a mapping{keys}"
 
 
 def keys_of(cls: type[BaseModel]) -> list[str]:

@@ -38,7 +38,7 @@ KINDS: Mapping[str, type[Op]] = {
     "transform": Transform, "constraint": Constraint, "canvas": CanvasSpec,
     "optimizer": OptimizerSpec,
 }
-_SOURCES = [{"required": [key]} for key in ("text", "texts", "image")]
+_SOURCES = [{"required": [key]} for key in ("text", "texts", "image", "preset")]
 
 
 def json_schema() -> Schema:

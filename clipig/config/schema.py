@@ -83,6 +83,12 @@ def _without_nothing(raw: object, *keys: str) -> object:
     return {k: v for k, v in raw.items() if v is not None or k not in keys}
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "no-text": {"texts": ["text", "letters", "writing", "a watermark"], "weight": -0.3},
+}
+"""Features with a name of their own: the keys that they stand for."""
+
+
 class Feature(Windowed):
     """What the views should (or, with a negative weight, should not) be like."""
 
@@ -100,10 +106,26 @@ class Feature(Windowed):
         Literal["cosine", "l1", "mae", "l2", "mse"], BeforeValidator(_lower)
     ] = "cosine"
     """`cosine`: 1 - cos; `l1`/`mae`: 100 * mean abs; `l2`/`mse`: 100 * mean square"""
+    preset: Literal["no-text"] | None = None
+    """`no-text`: written out as `texts` for writing and watermarks with a weight of -0.3"""
+    bridge: Annotated[float, fixed(minimum=0, maximum=1)] = 0.0
+    """how far a text is moved to where pictures lie, by the mean difference of both that comes
+    with the embedded model: 0 not at all, 1 by all of it"""
     truncate: bool = False
     """cut a text that is longer than the model's context instead of refusing it"""
     target_similarity: Annotated[Value, Numbers(minimum=-100, maximum=100)] | None = None
     """stop caring once the similarity (x 100) is above this"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, raw: object) -> object:
+        """`{preset: no-text}` -> `{texts: [...], weight: -0.3}`."""
+        if not isinstance(raw, dict) or raw.get("preset") not in list(PRESETS):
+            return raw
+        if both := [key for key in ("text", "texts", "image") if raw.get(key)]:
+            raise at(("preset",), f"found a preset beside `{both[0]}`, expected one of them")
+        rest = {k: v for k, v in raw.items() if k != "preset"}
+        return {**PRESETS[raw["preset"]], **rest}
 
     @model_validator(mode="after")
     def _one_source(self) -> Feature:

@@ -44,6 +44,7 @@ _SYNTAX = [
      "a bracket must be quoted"),
     (r"<block mapping start>|<block sequence start>|but found '?[-?]'?$",
      "found another indentation than before; entries of one list or mapping are indented alike"),
+    (r"<document start>", "found text after the end of the config"),
     (r"but found ':'", "found ':' without a key before it"),
     (r"expected ',' or '([\]}}])'", "found no ',' or '{0}' after an entry, expected one of them"),
     (r"end of stream|<stream end>",
