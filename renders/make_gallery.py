@@ -1,0 +1,185 @@
+"""Makes the pictures of renders/gallery and the contact sheet.
+
+    python renders/make_gallery.py                    # all, a few minutes on two cores
+    python renders/make_gallery.py --only cat dragon  # those whose names contain a word
+    python renders/make_gallery.py --sheet            # only the sheet, from the pictures there
+
+Each entry of ENTRIES is a name, a config, and what is changed in it. Runs of
+equal structure are rows of one batch, so twenty prompts for one recipe are one
+call of the engine. Seeds are those of the configs, else 1: nothing was chosen
+among several seeds. `clipig info PICTURE` prints the config that a picture was made
+with, `clipig reproduce PICTURE` makes it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import runpy
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+import clipig
+from clipig.images import read_metadata, save_png
+from clipig.prompts import set_text
+from clipig.session import Session
+from clipig.sheets import contact_sheet
+from clipig.sinks.files import describe
+
+ROOT = Path(__file__).resolve().parent.parent
+GALLERY = ROOT / "renders" / "gallery"
+Entry = tuple[str, str, str | None, tuple[str, ...]]
+"""Name of the picture, config, prompt in place of the config's own, overrides."""
+
+MADE_OF = (
+    "a cat made of pizza", "a cat made of strawberry", "an elephant made of watermelon",
+    "a penguin made of sushi", "a pig made of waffle", "a snail made of piano",
+    "a peacock made of carrot", "an owl made of chocolate", "a fish made of orange",
+    "a rabbit made of broccoli", "a bear made of cookie", "a dragon made of chili",
+)
+SINGLE = (
+    "a strawberry", "a red heart", "a ladybug", "an owl", "a rocket", "a soccer ball",
+    "a mushroom", "a frog",
+)
+WAVES = ("a peacock", "a fish", "fire")
+NETWORKS = ("a red heart", "a sunflower", "a rainbow")
+PIXELS = ("a penguin", "a ghost", "a skull", "a robot")
+STICKERS = ("a turtle", "a dragon", "an ice cream")
+TILES = ("pizza", "leaf", "shell")
+
+
+def slug(text: str) -> str:
+    """`a cat made of pizza` -> `cat_made_of_pizza`."""
+    words = [w for w in text.split() if w not in ("a", "an")]
+    return "_".join(words)
+
+
+def entries() -> list[Entry]:
+    """Everything in the gallery but the walkthrough's pictures."""
+    examples = ROOT / "examples"
+    found: list[Entry] = [("penguin_piano", "penguin_piano", None, ())]
+    found += [(slug(t), "penguin_piano", t, ()) for t in MADE_OF]
+    found += [(slug(t), "pyramid", t, ()) for t in SINGLE]
+    found += [(f"fourier_{slug(t)}", "fourier", t, ()) for t in WAVES]
+    found += [(f"siren_{slug(t)}", "siren", t, ()) for t in NETWORKS]
+    found += [(f"palette_{slug(t)}", "palette", t, ()) for t in PIXELS]
+    found += [
+        (path.stem, str(path), None, ()) for path in sorted(examples.glob("*.yaml"))
+    ]
+    found += [(f"sticker_{slug(t)}", str(examples / "sticker.yaml"), t, ()) for t in STICKERS]
+    found += [
+        (f"seamless_{t}", str(examples / "seamless.yaml"), None,
+         (f"targets.0.features.0.texts=[{t} texture, many {t}]",))
+        for t in TILES
+    ]
+    found += [
+        ("symmetry_snowflake", str(examples / "symmetry.yaml"),
+         "a snowflake on a blue background", ("symmetry=rotate4",)),
+        ("method_1_strawberry", "method_1", "a strawberry", ("model=embedded",)),
+        ("method_2_strawberry", "method_2", "a strawberry", ("model=embedded",)),
+    ]
+    return found
+
+
+def experiment(entry: Entry, epochs: int | None) -> clipig.Experiment:
+    """What an entry asks for; seed 1 where the config names none."""
+    _, config, text, overrides = entry
+    extra = [f"epochs={epochs}"] if epochs else []
+    found = clipig.load(config, overrides=[*overrides, *extra])
+    if found.seed is None:
+        found = clipig.load(config, overrides=[*overrides, *extra, "seed=1"])
+    return found if text is None else set_text(found, text)
+
+
+def render(
+    chosen: Sequence[Entry], folder: Path, session: Session, epochs: int | None = None
+) -> None:
+    """Make the pictures of entries; a file that is there is replaced."""
+    settled: list[clipig.Experiment] = []
+    names = []
+    for entry in chosen:
+        try:
+            settled += session.settle(experiment(entry, epochs))[:1]
+            session.infos(settled[-1])
+            names.append(entry[0])
+        except clipig.ClipigError as fault:  # a model that does not come with this version
+            print(f"{entry[0]}: left out: {fault}")
+            settled = settled[: len(names)]
+    began = time.monotonic()
+    for group, event in session.render(settled):
+        if not isinstance(event, clipig.Finished):
+            continue
+        seconds = (time.monotonic() - began) / len(group.rows)
+        for i, row in enumerate(group.rows):
+            likeness = float(event.similarity[i])
+            texts = describe(group, i, likeness, event.epochs, seconds)
+            rgb = event.picture.rgb[i].clamp(0, 1)
+            path = folder / f"{names[row]}.png"
+            save_png(rgb, path, texts, overwrite=True)
+            alpha = event.picture.layers.get("alpha")
+            if alpha is not None and "sticker" in names[row]:
+                cut = event.picture.layers.get("cutout", event.picture.rgb)[i].clamp(0, 1)
+                save_png(torch.cat([cut, alpha[i]]), path, texts, overwrite=True)
+            print(f"{path.name}: similarity {likeness:.1f}, {seconds:.1f} s", flush=True)
+        began = time.monotonic()
+
+
+def morph(folder: Path, session: Session, epochs: int | None = None) -> None:
+    """The strip of examples/morph_row.py."""
+    script = runpy.run_path(str(ROOT / "examples" / "morph_row.py"))
+    first, second, steps = "a lemon", "a red heart", epochs or 150
+    pictures = script["row"](first, second, 7, steps, 2, session)
+    strip = contact_sheet(pictures, columns=7, cell=96, gap=0, font_size=1)
+    middle = session.settle(script["experiment"](first, second, 0.5, steps, 2))[0]
+    texts = {"Description": f"{first} to {second}", "clipig config": clipig.dump(middle)}
+    save_png(strip, folder / "morph_row.png", texts, overwrite=True)
+
+
+def sheet(folder: Path, order: Sequence[str], cell: int = 112, columns: int = 10) -> Path:
+    """The contact sheet of the pictures that are there, in the table's order."""
+    paths = [p for name in order if (p := folder / f"{name}.png").exists()]
+    pictures = [Image.open(p) for p in paths]
+    labels = [label(p) for p in paths]
+    found = contact_sheet(pictures, labels, columns, cell=cell, gap=6, font_size=10, lines=2)
+    small = found.quantize(256, dither=Image.Dither.FLOYDSTEINBERG)  # a third of the bytes
+    target = folder / "contact_sheet.png"
+    small.save(target, optimize=True)
+    return target
+
+
+def label(path: Path) -> str:
+    """The prompt, unless the name of the picture says more."""
+    stem = path.stem.replace("_", " ")
+    if not (ROOT / "examples" / f"{path.stem}.yaml").exists():
+        return stem
+    prompt = read_metadata(path).get("Description", "").split(";")[0]
+    return f"{stem}: {prompt}" if prompt else stem
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
+    parser.add_argument("--epochs", type=int, help="instead of the configs' own")
+    parser.add_argument("--sheet", action="store_true", help="only the contact sheet")
+    parser.add_argument("--group", type=int, default=8, help="greatest number of runs in a batch")
+    parser.add_argument("-o", "--output", type=Path, default=GALLERY)
+    args = parser.parse_args()
+    args.output = args.output.resolve()
+    args.output.mkdir(parents=True, exist_ok=True)
+    os.chdir(ROOT)  # configs name their pictures as seen from here
+    every = entries()
+    chosen = [e for e in every if not args.only or any(word in e[0] for word in args.only)]
+    if not args.sheet:
+        session = Session(group=args.group)
+        render(chosen, args.output, session, args.epochs)
+        if not args.only or "morph_row" in args.only:
+            morph(args.output, session, args.epochs)
+    print(sheet(args.output, [e[0] for e in every]))
+
+
+if __name__ == "__main__":
+    main()
