@@ -207,8 +207,12 @@ def _blanks(loaded: Loaded) -> list[Problem]:
     """Blanks in the grid's own strings that no axis fills."""
     problems = []
     axes = loaded.grid.axes
+    recipe = loaded.tree.step("recipe")
+    own: set[int] = set()  # the strings of a recipe that fills its blanks itself
+    if recipe is not None and recipe.step("let") is not None:
+        own = {id(tree) for tree, _ in recipe.walk()}
     for tree, _ in loaded.tree.walk():
-        if not isinstance(tree.value, str):
+        if not isinstance(tree.value, str) or id(tree) in own:
             continue
         for _, name in BLANK.findall(tree.value):
             if name not in axes:

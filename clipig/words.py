@@ -17,7 +17,7 @@ def article(word: str) -> str:
         return "an"
     if low.startswith(_LIKE_YOU) and not low.startswith(_UN_VOWEL):
         return "a"
-    return "an" if low[:1] in "aeiou" else "a"
+    return "an" if low.startswith(("a", "e", "i", "o", "u")) else "a"
 
 
 def fix_articles(text: str) -> str:

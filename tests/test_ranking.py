@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from PIL import Image
 from tiny_encoder import TinyEncoder
 
 from clipig import cli
@@ -91,16 +93,19 @@ def table(folder: Path) -> dict[int, dict[str, str]]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Pictures and scores; texts that hold a time are left out."""
-    found = {}
-    for path in sorted(folder.rglob("*.png")):
-        if path.name != "contact_sheet.png":
-            from PIL import Image
-
-            found[path.relative_to(folder).as_posix()] = Image.open(path).tobytes()
+    found = contents_of_pictures(folder)
     for number, row in table(folder).items():
         row.pop("seconds")
         found[f"row {number}"] = json.dumps(row).encode()
     return found
+
+
+def contents_of_pictures(folder: Path) -> dict[str, bytes]:
+    """The pixels of all PNG files below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): Image.open(path).tobytes()
+        for path in sorted(folder.rglob("*.png"))
+    }
 
 
 def small(recipe: Path, folder: Path, **settings: Any) -> Ranking:
@@ -235,7 +240,7 @@ def test_halving_keeps_to_the_budget(runs: int, top: int, epochs: int) -> None:
         spent += one.runs * (one.steps - before)
         before = one.steps
     assert 0.9 * runs * epochs < spent <= runs * epochs
-    for a, b in zip(ladder, ladder[1:], strict=False):
+    for a, b in itertools.pairwise(ladder):
         assert b.runs == -(-a.runs // 2)
 
 
@@ -450,7 +455,9 @@ def test_rows_survive_a_file(tmp_path: Path) -> None:
 
 
 def run_program(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(*words), capture_output=True, text=True, env=environment(), **more)
+    return subprocess.run(
+        command(*words), capture_output=True, text=True, env=environment(), **more
+    )
 
 
 def command(*words: object) -> list[str]:
