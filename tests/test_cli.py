@@ -254,6 +254,22 @@ def test_the_installed_program_fails_without_a_traceback(folder: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_score_measures_by_a_judge(folder: Path) -> None:
+    clipig("run", "small.yaml", "-o", "a.png", "-q", cwd=folder)
+    (folder / "nouns.txt").write_text("a red heart\na blue fish\n")
+    args = ["score", "a.png", "--judge", "embedded", "--among", "nouns.txt"]
+    row = json.loads(clipig(*args, "--json", cwd=folder).stdout)
+    assert row["text"] == "a red heart" and row["of"] == 2
+    assert "a red heart" in clipig(*args, cwd=folder).stdout
+    assert clipig(*args, "--csv", cwd=folder).stdout.startswith("file,text,similarity")
+    full = json.loads(clipig("score", "a.png", "--judge", "embedded", "--json", cwd=folder).stdout)
+    assert full["of"] == 811
+    Image.new("RGB", (8, 8)).save(folder / "plain.png")
+    for bad, message in ((["plain.png"], "holds no prompt"), (["a.png", "--judge", "nobody"],
+                         "nobody"), (["a.png", "--among", "no.txt"], "no.txt")):
+        assert message in clipig("score", *bad, cwd=folder, code=2).stderr
+
+
 def test_list_and_schema(folder: Path) -> None:
     assert "random_rotate" in clipig("list", "transforms", cwd=folder).stdout
     assert "degree" in clipig("list", "transforms", "random_rotate", cwd=folder).stdout

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import warnings
+from typing import TextIO
 
 import click
 
@@ -79,7 +80,10 @@ def group() -> None:
     """
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *place: object) -> None:
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,
+    file: TextIO | None = None, line: str | None = None,
+) -> None:
     """Warnings meant for users as one line; others are the business of developers."""
     if issubclass(category, UserWarning):
         click.echo(f"note: {message}", err=True)
