@@ -71,7 +71,7 @@ class Replay:
 
     def _beside(self) -> Outcome:
         """A step on a stream of its own, as capturing asks for."""
-        stream = torch.cuda.Stream(self._device)  # type: ignore[no-untyped-call]
+        stream = torch.cuda.Stream(self._device)
         main = torch.cuda.current_stream(self._device)
         stream.wait_stream(main)
         with torch.cuda.stream(stream):

@@ -14,7 +14,7 @@ import contextlib
 import secrets
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,10 +27,12 @@ from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.events import Event, Finished, State, Step
 from clipig.features import PromptCache, encode_prompts
 from clipig.images import load_image, load_rgba
+from clipig.memory import fit, views_of
 from clipig.ops import nearest
 from clipig.plan import Plan, compile, split
 from clipig.prompts import fill
 from clipig.rng import derive_seed
+from clipig.settings import Settings
 
 Progress = Callable[[int, int | None], None]
 
@@ -92,13 +94,16 @@ class Session:
     """Loaded encoders and embedded prompts, to be used for one run after another.
 
     `model` and `device` override those of the configs; `group` is the greatest
-    number of runs in a batch (None: as many as the memory holds).
+    number of runs in a batch (None: as many as are fastest and fit into the free
+    memory, or into `max_memory` bytes). `settings` change time and memory only.
     """
 
     model: str | None = None
     device: str | None = None
     precision: str | None = None
     group: int | None = None
+    max_memory: int | None = None
+    settings: Settings = field(default_factory=Settings)
     progress: Progress | None = None
     prompts: PromptCache = field(default_factory=lambda: PromptCache(_square))
     _infos: dict[str, EncoderInfo] = field(default_factory=dict)
@@ -169,12 +174,14 @@ class Session:
         """
         waiting = self.plan(experiments)
         while waiting:
-            group = self._cut(waiting)
+            group, settings = self._cut(waiting)
             loaded = self.encoders(group.plan.experiment)
             prompts = encode_prompts(group.plan, loaded, self.prompts)
             start, mask = starts(group.plan), load_mask(group.plan)
             try:
-                for event in optimize(group.plan, loaded, prompts, start, state, mask):
+                for event in optimize(
+                    group.plan, loaded, prompts, start, state, mask, settings
+                ):
                     yield group, event
             except (torch.OutOfMemoryError, RuntimeError) as e:
                 if not _out_of_memory(e):
@@ -186,14 +193,19 @@ class Session:
         """All runs of an experiment, without files or output."""
         return collect(self.render(self.settle(experiment)), experiment.runs)
 
-    def _cut(self, waiting: list[Group]) -> Group:
+    def _cut(self, waiting: list[Group]) -> tuple[Group, Settings]:
         """Take the next group, leaving behind what does not fit beside it."""
         group = waiting.pop(0)
-        limit = self.group or len(group.rows)
+        room = fit(group.plan, self.encoders(group.plan.experiment), self.max_memory)
+        limit = self.group or room.group
         if len(group.rows) > limit:
-            waiting.insert(0, self._part(group, slice(limit, None)))
-            group = self._part(group, slice(0, limit))
-        return group
+            parts = [slice(i, i + limit) for i in range(0, len(group.rows), limit)]
+            waiting[:0] = [self._part(group, rows) for rows in parts]
+            group = waiting.pop(0)
+        settings = self.settings
+        if settings.chunk is None and len(group.rows) == 1:
+            settings = replace(settings, chunk=room.chunk)
+        return group, settings
 
     def _part(self, group: Group, rows: slice) -> Group:
         plan = compile(group.plan.experiments[rows], group.encoders)
@@ -201,16 +213,26 @@ class Session:
 
     def _halves(self, group: Group) -> list[Group]:
         count = len(group.rows)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         if count == 1:
+            self._chunk(group)
+            return [group]
+        self.group = max(1, count // 2)
+        warnings.warn(f"out of memory with {count} runs; going on with {self.group}", stacklevel=3)
+        return [self._part(group, slice(0, self.group)), self._part(group, slice(self.group, None))]
+
+    def _chunk(self, group: Group) -> None:
+        """Encode fewer views of a run at once. Raises `DeviceError` if it is one already."""
+        views = max(views_of(phase) for phase in group.plan.phases)
+        chunk = (self.settings.chunk or views) // 2
+        if chunk < 1:
             raise DeviceError(
                 "one run does not fit into the memory; "
                 "a smaller resolution or batch_size, or another model, would"
             )
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        self.group = max(1, count // 2)
-        warnings.warn(f"out of memory with {count} runs; going on with {self.group}", stacklevel=3)
-        return [self._part(group, slice(0, self.group)), self._part(group, slice(self.group, None))]
+        self.settings = replace(self.settings, chunk=chunk)
+        warnings.warn(f"out of memory with one run; encoding {chunk} views at once", stacklevel=4)
 
 
 def _out_of_memory(fault: BaseException) -> bool:

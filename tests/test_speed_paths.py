@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from clipig.bench import measure
 from clipig.clamping import clamp_inward, clamp_unit
 from clipig.config.schema import Experiment
 from clipig.engine import Studio, optimize
 from clipig.events import Finished
 from clipig.features import PromptCache, encode_prompts
 from clipig.graphs import Outcome
+from clipig.memory import Fit, fit, footprint, free_memory, parse_bytes
 from clipig.optimizers import OPTIMIZERS
-from clipig.plan import compile
+from clipig.plan import Plan, compile
 from clipig.settings import Settings
 from tests.tiny_encoder import TinyEncoder
 
@@ -105,3 +107,60 @@ def test_the_compiler_is_not_imported_for_a_run() -> None:
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
+def plan_of(runs: int, **changes: Any) -> tuple[Plan, list[TinyEncoder]]:
+    """A plan of some runs, and its encoder."""
+    encoder = TinyEncoder()
+    experiments = [
+        Experiment.model_validate({**BASE, "seed": seed, **changes}) for seed in range(runs)
+    ]
+    return compile(experiments, [encoder.info]), [encoder]
+
+
+def test_groups_fit_the_memory() -> None:
+    plan, encoders = plan_of(100)
+    need = footprint(plan, encoders)
+    assert fit(plan, encoders, free=1 << 40).group <= 100
+    tight = fit(plan, encoders, limit=need.run * 7, free=1 << 40)
+    assert 1 <= tight.group <= 7
+    assert tight.chunk is None
+    assert fit(plan, encoders, free=need.run * 4).group <= 3
+
+
+def test_views_are_chunked_if_not_even_one_run_fits() -> None:
+    plan, encoders = plan_of(3)
+    need = footprint(plan, encoders)
+    cramped = fit(plan, encoders, limit=need.run - need.views + 2 * need.each)
+    assert (cramped.group, cramped.chunk) == (1, 2)
+    assert fit(plan, encoders, limit=1) == Fit(1, 1)
+
+
+def test_larger_pictures_and_more_views_need_more() -> None:
+    plan, encoders = plan_of(1)
+    base = footprint(plan, encoders).run
+    assert footprint(plan_of(1, resolution=80)[0], encoders).run > base
+    more = [{**BASE["targets"][0], "batch_size": 50}]
+    assert footprint(plan_of(1, targets=more)[0], encoders).run > 4 * base
+    assert free_memory(torch.device("cpu")) > 0
+
+
+def test_amounts_of_memory() -> None:
+    assert parse_bytes("6G") == parse_bytes("6 GiB") == 6 << 30
+    assert parse_bytes("1.5m") == 3 << 19
+    assert parse_bytes("123") == 123
+    for wrong in ("", "lots", "-1G", "nan"):
+        with pytest.raises(ValueError, match=r".*"):
+            parse_bytes(wrong)
+
+
+def test_bench_reports_what_it_measured() -> None:
+    experiment = Experiment.model_validate({**BASE, "seed": 1})
+    report = measure(experiment, [TinyEncoder()], seconds=1, runs=(1, 4))
+    assert report.one.views == 5
+    assert report.one.rounds >= 3
+    assert report.one.floor > 0
+    assert [r.runs for r in report.rows] == [1, 4]
+    assert all(r.picture > 0 and r.group <= r.runs for r in report.rows)
+    assert report.flops is not None
+    assert report.flops > 0
