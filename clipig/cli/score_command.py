@@ -40,10 +40,10 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
     from clipig.measure import score
     from clipig.session import pick_device
 
-    wanted = _texts(pictures, texts)
+    wanted, candidates = _texts(pictures, texts), _candidates(among)
     model = encoders.load(encoders.resolve(judge), pick_device(device), "fp32")
     loaded = [load_image(p) for p in pictures]
-    rows = score(loaded, wanted, model, _candidates(among))
+    rows = score(loaded, wanted, model, candidates)
     table = [{"file": p, **row.as_dict()} for p, row in zip(pictures, rows, strict=True)]
     if as_json:
         for line in table:
