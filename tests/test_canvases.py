@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clipig.canvases import CANVASES, CanvasSpec
 from clipig.canvases.base import Canvas
-from clipig.canvases.color import ClampInward, Finish
+from clipig.canvases.color import Finish
 from clipig.canvases.fourier import PhaseCanvas
 from clipig.canvases.frame import Frame, Framed, Symmetry, symmetric
 from clipig.canvases.layers import LayersCanvas
@@ -19,6 +19,7 @@ from clipig.canvases.levels import level_sizes, level_sum, resized
 from clipig.canvases.palette import PaletteCanvas, clusters
 from clipig.canvases.precondition import power_law, precondition
 from clipig.canvases.pyramid import PyramidCanvas, spread
+from clipig.clamping import clamp_inward
 from clipig.rng import Draw
 from clipig.transforms.resizing import resize
 
@@ -260,7 +261,7 @@ def test_decorrelated_axes_begin_with_light() -> None:
 
 def test_clamp_lets_gradient_back_inside() -> None:
     x = torch.tensor([-1.0, -1.0, 0.5, 2.0, 2.0], requires_grad=True)
-    y = ClampInward.apply(x)
+    y = clamp_inward(x)
     assert y.tolist() == [0, 0, 0.5, 1, 1]
     y.backward(torch.tensor([1.0, -1.0, 1.0, 1.0, -1.0]))
     assert x.grad is not None
@@ -437,7 +438,9 @@ def test_palette_ends_in_few_colours(options: dict) -> None:
     canvas = build("palette", options, size=(48, 48))
     assert isinstance(canvas, PaletteCanvas)
     pull(canvas, smooth((48, 48)), 3)
-    indices, colors = canvas.indexed()
+    indexed = canvas.picture(1.0).indexed
+    assert indexed is not None
+    indices, colors = indexed()
     assert indices.shape == canvas.parameters["cells"][:, 0].shape
     assert int(indices.min()) >= 0
     assert int(indices.max()) < colors.shape[1]

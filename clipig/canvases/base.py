@@ -7,7 +7,7 @@ A `CanvasSpec` is the YAML (an op of the table `CANVASES`); `build` makes a
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -24,13 +24,16 @@ class Picture:
     """What a canvas shows: sRGB `[R, 3, H, W]`, nominally in 0..1.
 
     `layers` holds other things that a target may look at instead
-    (`texture`, `silhouette`: `[R, 3, H, W]`) and `alpha` (`[R, 1, H, W]`).
+    (`texture`, `silhouette`: `[R, 3, H, W]`), `alpha` (`[R, 1, H, W]`), and
+    `cutout`, the colours where alpha is not 0, without background.
     `penalty` `[R]` is what the canvas itself adds to the loss, if anything.
+    `indexed` gives pixel art as numbers `[R, h, w]` and palette `[R, K, 3]`.
     """
 
     rgb: Tensor
     layers: Mapping[str, Tensor] = field(default_factory=dict)
     penalty: Tensor | None = None
+    indexed: Callable[[], tuple[Tensor, Tensor]] | None = None
 
 
 class Canvas(ABC):

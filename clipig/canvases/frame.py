@@ -156,7 +156,11 @@ class Framed(Canvas):
         picture = self.canvas.picture(t)
         kind = self.frame.symmetry
         layers = {name: symmetric(x, kind) for name, x in picture.layers.items()}
-        return Picture(self._masked(symmetric(picture.rgb, kind)), layers, picture.penalty)
+        plain = kind == "none" and self.mask is None and self.frame.margin == 0
+        return Picture(
+            self._masked(symmetric(picture.rgb, kind)), layers, picture.penalty,
+            picture.indexed if plain else None,
+        )
 
     def shown(self, picture: Picture) -> Picture:
         """What is saved of a picture: without margin, layers included."""

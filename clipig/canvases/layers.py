@@ -131,6 +131,7 @@ class LayersCanvas(Canvas):
                 "texture": shaded if spec.shaded_texture else texture,
                 "silhouette": torch.lerp(background, flat, alpha),
                 "alpha": alpha,
+                "cutout": shaded,
             },
             spec.border * outside + spec.gray * contrast,
         )

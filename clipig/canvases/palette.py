@@ -92,7 +92,7 @@ class PaletteCanvas(Canvas):
         # the value goes from the mixture to the colour, the gradient is the mixture's
         shown = soft + (hard - soft.detach()) * now
         small = shown.transpose(1, 2).reshape(self.parameters["cells"].shape)
-        return Picture(resized(small, self.size, "nearest"))
+        return Picture(resized(small, self.size, "nearest"), indexed=self.indexed)
 
     def resize(self, size: Shape, mode: str) -> None:
         self.size = size

@@ -17,7 +17,7 @@ from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.errors import OutputError, UsageError
 from clipig.events import Event, Finished, Step
-from clipig.images import save_png
+from clipig.images import save_indexed_png, save_png
 from clipig.session import Group
 from clipig.sinks.places import Place
 
@@ -111,6 +111,10 @@ class Files:
         if "alpha" in picture.layers:
             cut = path.with_name(f"{path.stem}.transparent.png")
             save_png(_rgba(picture, i), cut, texts, overwrite=True)
+        if picture.indexed is not None:
+            numbers, palettes = picture.indexed()
+            small = path.with_name(f"{path.stem}.indexed.png")
+            save_indexed_png(numbers[i], palettes[i], small, texts, overwrite=True)
         self.pictures[row], self.similarities[row] = path, similarity
 
     def _checkpoint(self, group: Group, event: Step) -> None:
