@@ -1,0 +1,148 @@
+"""`clipig similar`: near-duplicates, neighbours and clusters among pictures."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipig.errors import UsageError
+
+if TYPE_CHECKING:
+    from clipig.likeness import Pair
+    from clipig.picture_features import Features
+
+
+@click.command(short_help="Find near-duplicates, neighbours and clusters among pictures.")
+@click.argument("images", nargs=-1, metavar="IMAGES...")
+@click.option("-n", "--neighbours", "count", type=click.IntRange(1), default=3, show_default=True,
+              help="Nearest neighbours per picture.")
+@click.option("--above", type=click.FloatRange(-100, 100), default=98.0, show_default=True,
+              help="Similarity (100 * cosine) from which two pictures count as near-duplicates.")
+@click.option("-k", "--clusters", "wanted", metavar="K|auto",
+              help="Sort into K clusters, or into as many as fit best. Needs clipig[cluster].")
+@click.option("-m", "--model", default="auto", show_default=True, metavar="NAME",
+              help="Encoder.")
+@click.option("-d", "--device", default="auto", show_default=True, metavar="NAME",
+              help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--json", "json_file", metavar="FILE", help="Write a JSON file; - for stdout.")
+@click.option("-o", "--output", metavar="DIR",
+              help="Write a page and a contact sheet per cluster to a new folder.")
+@click.option("--no-cache", is_flag=True, help="Neither read nor write features on disk.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the table.")
+def command(
+    images: tuple[str, ...], count: int, above: float, wanted: str | None, model: str,
+    device: str, json_file: str | None, output: str | None, no_cache: bool, quiet: bool,
+) -> None:
+    """Print for each of IMAGES its nearest neighbours by image features.
+
+    IMAGES are files, folders, globs or http(s) addresses.
+
+    \b
+    clipig similar renders/ --clusters auto -o clusters/
+    clipig similar photos/ --above 95
+    """
+    from clipig.cli.meter import Meter
+    from clipig.cli.rate_command import open_encoders, report_problems
+    from clipig.likeness import clusters, near_duplicates, neighbours
+    from clipig.picture_features import FeatureCache, expand, picture_features
+
+    if wanted not in (None, "auto") and not str(wanted).isdecimal():
+        raise UsageError(f"--clusters {wanted}: expected a number or auto")
+    names, problems = expand(images)
+    meter = Meter(quiet, "picture")
+    encoder = open_encoders([model], device, meter)[0]
+    meter.tell("looking", len(names))
+    cache = FeatureCache(None) if no_cache else FeatureCache()
+    found = picture_features(encoder, names, cache, meter.tick)
+    meter.close()
+    report_problems((*problems, *found.problems))
+    if len(found.names) < 2:
+        raise UsageError(f"{len(found.names)} pictures could be read, expected at least 2")
+    groups = []
+    if wanted is not None:
+        groups = clusters(found.rows, None if wanted == "auto" else int(wanted))
+    outcome = Outcome(
+        found, near_duplicates(found.rows, above), neighbours(found.rows, count), groups
+    )
+    if json_file != "-":
+        click.echo(outcome.table())
+    from clipig.cli.rate_command import write_data
+
+    write_data(json_file, outcome.json())
+    if output:
+        click.echo(str(outcome.write(Path(output).expanduser(), encoder.info.name)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was found among pictures."""
+
+    found: Features
+    pairs: list[Pair]
+    near: list[list[Pair]]
+    groups: list[list[int]]
+
+    def table(self) -> str:
+        """Near-duplicates, neighbours and clusters as text."""
+        names = self.found.names
+        lines = [f"near-duplicates: {len(self.pairs)}"]
+        lines += [f"{p.similarity:8.2f}  {names[p.first]}  {names[p.second]}" for p in self.pairs]
+        width = max(len(n) for n in names)
+        lines.append("neighbours:")
+        for name, row in zip(names, self.near, strict=True):
+            cells = "  ".join(f"{names[p.second]} {p.similarity:.2f}" for p in row)
+            lines.append(f"  {name.ljust(width)}  {cells}")
+        for number, group in enumerate(self.groups, 1):
+            lines.append(f"cluster {number}: {len(group)} pictures")
+            lines += [f"  {names[i]}" for i in group]
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        """The same as JSON."""
+        names = self.found.names
+        return json.dumps({
+            "near_duplicates": [
+                {"images": [names[p.first], names[p.second]],
+                 "similarity": round(p.similarity, 4)} for p in self.pairs
+            ],
+            "neighbours": {
+                name: [
+                    {"image": names[p.second], "similarity": round(p.similarity, 4)} for p in row
+                ] for name, row in zip(names, self.near, strict=True)
+            },
+            "clusters": [[names[i] for i in group] for group in self.groups],
+        }, indent=1, ensure_ascii=False) + "\n"
+
+    def write(self, wanted: Path, model: str) -> Path:
+        """A page, and a contact sheet per cluster, in a new folder; returns the page."""
+        from clipig.folders import claim_folder
+        from clipig.images import load_image, save_png
+        from clipig.pages.model import Group, Sheet
+        from clipig.pages.sheet import write_sheet
+        from clipig.rating import show_picture
+        from clipig.sheets import contact_sheet
+
+        folder = claim_folder(wanted)
+        names = self.found.names
+        everything = self.groups or [list(range(len(names)))]
+        pages = []
+        for number, group in enumerate(everything, 1):
+            title = f"Cluster {number}" if self.groups else "Pictures"
+            pictures = []
+            for i in group:
+                nearest = self.near[i][0]
+                note = f"nearest: {Path(names[nearest.second]).name} {nearest.similarity:.2f}"
+                pictures.append(show_picture(folder, names[i], i, (), note))
+            pages.append(Group(title, tuple(pictures)))
+            thumbs = [load_image(folder / p.thumb) for p in pictures]
+            sheet = contact_sheet(thumbs, [p.name for p in pictures], cell=112)
+            save_png(sheet, folder / f"cluster_{number:02d}.png", overwrite=True)
+        facts = (("pictures", str(len(names))), ("model", model),
+                 ("near-duplicates", str(len(self.pairs))))
+        return write_sheet(folder, Sheet(
+            "Similar pictures", tuple(pages), (), self.found.problems, facts
+        ))

@@ -1,0 +1,87 @@
+"""Pictures among themselves: near-duplicates, neighbours, clusters, by image features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clipig.errors import UsageError
+
+_MOST = 12
+"""Greatest number of clusters that is tried if none is asked for."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two pictures, by their places, and their similarity (100 * cosine)."""
+
+    first: int
+    second: int
+    similarity: float
+
+
+def near_duplicates(rows: Tensor, above: float) -> list[Pair]:
+    """All pairs of unit rows `[N, D]` that are at least so similar, the most alike first."""
+    found = []
+    for start in range(0, len(rows), 1024):
+        block = 100 * rows[start : start + 1024] @ rows.T
+        for i, j in (block >= above).nonzero().tolist():
+            if start + i < j:
+                found.append(Pair(start + i, j, float(block[i, j])))
+    return sorted(found, key=lambda p: (-p.similarity, p.first, p.second))
+
+
+def neighbours(rows: Tensor, count: int) -> list[list[Pair]]:
+    """For each row its nearest other rows, the nearest first."""
+    count = min(count, len(rows) - 1)
+    found: list[list[Pair]] = []
+    for start in range(0, len(rows), 1024):
+        block = 100 * rows[start : start + 1024] @ rows.T
+        own = torch.arange(len(block))
+        block[own, start + own] = -torch.inf
+        values, places = block.topk(count, dim=1)
+        for i, (v, p) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
+            found.append([Pair(start + i, q, s) for q, s in zip(p, v, strict=True)])
+    return found
+
+
+def clusters(rows: Tensor, count: int | None = None, seed: int = 0) -> list[list[int]]:
+    """Places of the rows by cluster, the largest cluster first, the most typical row first.
+
+    k-means of scikit-learn on unit rows; without `count` the number with the
+    best silhouette (2 to 12) is taken. Raises `UsageError` without the extra.
+    """
+    try:
+        from sklearn.cluster import KMeans
+        from sklearn.metrics import silhouette_score
+    except ImportError:
+        raise UsageError("clusters need the extra: pip install 'clipig[cluster]'") from None
+    total = len(rows)
+    if count is not None and not 1 <= count <= total:
+        raise UsageError(f"--clusters {count}: there are {total} pictures")
+    if total < 3 and count is None:
+        return [list(range(total))] if total else []
+    data = rows.double().numpy()
+    distinct = len(torch.unique(rows, dim=0))
+
+    def fit(k: int) -> Any:
+        return KMeans(min(k, distinct), n_init=4, random_state=seed).fit(data)
+
+    if count is None:
+        tries = {k: fit(k) for k in range(2, min(_MOST, total - 1, distinct) + 1)}
+        sample = min(total, 2000)
+        scores = {
+            k: silhouette_score(data, m.labels_, sample_size=sample, random_state=seed)
+            for k, m in tries.items()
+        }
+        best = tries[max(scores, key=lambda k: (scores[k], -k))] if scores else fit(1)
+    else:
+        best = fit(count)
+    groups: dict[int, list[int]] = {}
+    distance = best.transform(data).min(axis=1)
+    for place in sorted(range(total), key=lambda i: (distance[i], i)):
+        groups.setdefault(int(best.labels_[place]), []).append(place)
+    return sorted(groups.values(), key=lambda g: (-len(g), g[0]))
