@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from clipig.cli.options import engine_options, talk_options
+from clipig.cli.options import engine_options, speed_options, talk_options
 from clipig.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @click.option("--resume", is_flag=True, help="Go on with the last interrupted run of this config.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; make nothing.")
 @engine_options
+@speed_options
 @talk_options
 def command(configs: tuple[str, ...], **options: object) -> None:
     """Make a picture from CONFIG: a YAML file, the name of a shipped one, or - for stdin.
@@ -89,6 +90,8 @@ class Options:
     model: str | None
     device: str | None
     precision: str | None
+    compiling: Literal["auto", "on", "off"]
+    max_memory: int | None
     quiet: bool
     verbose: bool
 
@@ -140,10 +143,14 @@ class Request:
     def session(self) -> Session:
         """A session with the models and devices that were asked for."""
         from clipig.session import Session
+        from clipig.settings import Settings
 
         o = self.options
         progress = None if o.quiet else Download()
-        return Session(o.model, o.device, o.precision, progress=progress)
+        return Session(
+            o.model, o.device, o.precision, max_memory=o.max_memory,
+            settings=Settings(compile=o.compiling), progress=progress,
+        )
 
 
 class Download:
