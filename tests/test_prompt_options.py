@@ -72,3 +72,33 @@ def test_the_embedded_model_knows_its_gap(name: str) -> None:
         pytest.skip("these weights have no statistics yet")
     feature = second("{text: a dog, bridge: 1}").targets[0].features[1]
     assert PromptCache().embed(encoder, [feature]).shape == (1, encoder.info.width)
+
+
+# ------------------------------------------------------------ one word for the whole recipe
+
+
+def test_quality_is_written_out_and_gives_way() -> None:
+    plain = clipig.load_text("quality: good\ntargets: [{features: [{text: a cat}]}]")
+    assert plain.canvas.name == "pyramid" and plain.epochs.numbers() == (160,)
+    assert plain.targets[0].transforms and plain.targets[0].batch_size.numbers() == (8,)
+    assert plain.quality is None and clipig.load_text(clipig.dump(plain)) == plain
+    own = clipig.load_text(
+        "quality: best\nepochs: 5\ncanvas: pixels\n"
+        "targets: [{features: [{text: a cat}], transforms: [{noise: .1}]}]"
+    )
+    assert own.canvas.name == "pixels" and own.epochs.numbers() == (5,) and own.ema == 0.9
+    assert len(own.targets[0].transforms) == 1 and own.targets[0].batch_size.numbers() == (1,)
+
+
+@pytest.mark.parametrize("word", ["draft", "good", "best"])
+def test_every_quality_runs(word: str) -> None:
+    experiment = clipig.load_text(
+        f"quality: {word}\nmodel: embedded\nseed: 1\ntargets: [{{features: [{{text: a cat}}]}}]",
+        overrides=["epochs=2"],
+    )
+    assert clipig.run(experiment).images.isfinite().all()
+
+
+def test_bad_quality() -> None:
+    with pytest.raises(clipig.ConfigError, match="draft"):
+        clipig.load_text("quality: fine\ntargets: [{features: [{text: a cat}]}]")

@@ -11,6 +11,7 @@ from pydantic_core import InitErrorDetails
 from clipig.canvases import CANVASES, CanvasSpec
 from clipig.canvases.pixels import Pixels
 from clipig.config.entries import Entry, EntryList
+from clipig.config.presets import PRESETS, QUALITIES, with_quality
 from clipig.config.semantics import misfits
 from clipig.constraints import CONSTRAINTS, Constraint
 from clipig.ops import (
@@ -81,12 +82,6 @@ def _without_nothing(raw: object, *keys: str) -> object:
     if not isinstance(raw, dict):
         return raw
     return {k: v for k, v in raw.items() if v is not None or k not in keys}
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "no-text": {"texts": ["text", "letters", "writing", "a watermark"], "weight": -0.3},
-}
-"""Features with a name of their own: the keys that they stand for."""
 
 
 class Feature(Windowed):
@@ -229,6 +224,10 @@ MISLABELLED = {
 class Experiment(Node):
     """A whole run, or several that differ in their seeds."""
 
+    quality: Literal["draft", "good", "best"] | None = None
+    """one word for canvas, views, steps and size, where the config says nothing of them; it is
+    written out when the config is read. With the embedded model on one core `draft` takes
+    about 2 seconds, `good` 10 and `best` 40"""
     epochs: Annotated[
         Value, Numbers(integer=True, minimum=1, maximum=10**7, static=True, variables=frozenset())
     ] = constant(300, integer=True)
@@ -296,6 +295,8 @@ class Experiment(Node):
     @classmethod
     def _one_model(cls, raw: object) -> object:
         raw = _without_nothing(raw, "init", "targets", "postproc")
+        if isinstance(raw, dict) and raw.get("quality") in list(QUALITIES):
+            raw = with_quality(raw)
         if isinstance(raw, dict) and "model" in raw and not isinstance(raw["model"], list):
             return {**raw, "model": [raw["model"]]}
         return raw
