@@ -15,6 +15,7 @@ from clipig.canvases.fields import Count, Kernel, Natural, Positive, Power, Rati
 from clipig.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.canvases.offset import moment
 from clipig.canvases.precondition import precondition
+from clipig.clamping import clamp_unit
 from clipig.ops import fixed
 from clipig.rng import Draw, stream_id
 from clipig.transforms.sampling import Shape
@@ -120,9 +121,9 @@ class LayersCanvas(Canvas):
         sharp = spec.sharpness[0] + (spec.sharpness[1] - spec.sharpness[0]) * moment(t, ground)
         alpha = torch.sigmoid(sharp * (self._part("mask") + prior))
         background = self._background(t)
-        shaded = (texture * shade).clamp(0, 1)
+        shaded = clamp_unit(texture * shade)
         rgb = torch.lerp(background, shaded, alpha)
-        flat = (texture.mean((2, 3), keepdim=True) * shade).clamp(0, 1)
+        flat = clamp_unit(texture.mean((2, 3), keepdim=True) * shade)
         outside = (alpha * rim(size, spec.border_width, ground.device)).mean((1, 2, 3))
         contrast = (rgb - 0.5).square().mean((1, 2, 3))
         return Picture(
