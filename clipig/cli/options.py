@@ -26,7 +26,7 @@ def engine_options(function: F) -> F:
     return function
 
 
-class Bytes(click.ParamType):
+class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     """An amount of memory: `8G`, `500M`, `1.5GiB`."""
 
     name = "size"
