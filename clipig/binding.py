@@ -62,7 +62,7 @@ class Clock:
                 row = self._row(value, context)
                 for number in row:
                     mark.check(number, f"{number:g} from {value.plain()!r}")
-            except Exception as e:  # noqa: BLE001 - pydantic's custom error is no subclass of ours
+            except Exception as e:
                 if not isinstance(e, ExpressionError) and type(e).__module__ != _PYDANTIC:
                     raise
                 where = f" at epoch {context['epoch']}" if value.names else ""

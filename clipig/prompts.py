@@ -14,7 +14,9 @@ from clipig.ops import nearest
 from clipig.words import fix_articles
 
 BLANK = re.compile(r"\{(\w+)\}")
-MADE_OF = re.compile(r"^(?:an?\s+|the\s+)?(.+?)\s+made\s+(?:out\s+)?of\s+(?:an?\s+)?(.+?)\.?$", re.I)
+MADE_OF = re.compile(
+    r"^(?:an?\s+|the\s+)?(.+?)\s+made\s+(?:out\s+)?of\s+(?:an?\s+)?(.+?)\.?$", re.I
+)
 
 
 def fill(experiment: Experiment) -> Experiment:

@@ -50,7 +50,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)") from None
+        allowed = "auto, cpu, cuda, cuda:N, mps"
+        raise DeviceError(f"unknown device {name!r} (allowed: {allowed})") from None
     if kind == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:

@@ -132,7 +132,7 @@ def test_several_runs_share_a_batch_and_each_can_be_made_alone(folder: Path) -> 
 
 
 def test_overrides_merge_stdin_and_text(folder: Path) -> None:
-    (folder / "more.yaml").write_text("epochs: 2\ntargets:\n  - features:\n      - text: a blue fish\n")
+    (folder / "more.yaml").write_text("epochs: 2\ntargets:\n  - features: [{text: a blue fish}]\n")
     clipig("run", "small.yaml", "more.yaml", "--set", "targets[0].batch_size=1", "-e", "3",
            "-o", "merged.png", cwd=folder)
     config = clipig("info", "merged.png", "--config", cwd=folder).stdout

@@ -105,7 +105,8 @@ def test_every_constraint_is_batched_as_alone(name: str) -> None:
 
 @pytest.mark.parametrize("changes", [
     {"targets": target(select="best", features=[{"text": "a cat"}, {"text": "a dog"}])},
-    {"targets": target(select="mix", features=[{"text": "a cat"}, {"text": "a dog", "weight": -1}])},
+    {"targets": target(
+        select="mix", features=[{"text": "a cat"}, {"text": "a dog", "weight": -1}])},
     {"targets": target(feature_scale="fair", features=[{"text": "a cat"}, {"text": "a dog"}])},
     {"targets": target(features=[{"text": "a cat", "weight": "1+sim/100"}])},
     {"resolution": ["{0: 8, 1: 16}.get(int(t*4), 24)"], "optimizer_state": "carry"},

@@ -72,7 +72,8 @@ def _print_cost(session: Session, group: Group) -> None:
         e.name for e in group.encoders if e.name in OPENAI and find_weights(e.name) is None
     ]
     if missing:
-        click.echo(f"time       not estimated: the weights of {', '.join(missing)} are not here yet")
+        names = ", ".join(missing)
+        click.echo(f"time       not estimated: the weights of {names} are not here yet")
         return
     cost = estimate(session, group)
     each = ", ".join(f"{s * 1000:.0f}" for s in cost.step_seconds[:8])

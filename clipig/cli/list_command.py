@@ -47,7 +47,8 @@ def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
     from clipig.ops import nearest
 
     if name not in rows:
-        raise UsageError(f"no {kind} entry {name!r}{nearest(name, rows)} (known: {', '.join(rows)})")
+        known = ", ".join(rows)
+        raise UsageError(f"no {kind} entry {name!r}{nearest(name, rows)} (known: {known})")
     if kind == "configs":
         from clipig.config.shipped import read_shipped
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Make a picture from a config.")
 @click.argument("configs", nargs=-1, metavar="CONFIG...")
-@click.option("-o", "--output", metavar="DIR/|FILE.png", help="Where to write; default renders/NAME/.")
+@click.option("-o", "--output", metavar="DIR/|FILE.png",
+              help="Where to write; default renders/NAME/.")
 @click.option("-t", "--text", metavar="PROMPT", help="Replace the prompt of every text feature.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Override any key, e.g. --set targets.0.batch_size=4. May be repeated.")

@@ -85,7 +85,6 @@ def _candidates(among: str) -> list[str]:
     """The texts among which the true one is looked for."""
     if among == ARTICLE:
         from clipig.grids import load_grid
-
         from clipig.words import with_article
 
         axes = load_grid("grid_article").grid.axes
