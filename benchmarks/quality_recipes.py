@@ -99,6 +99,7 @@ def pyramid(subject: Subject, budget: int) -> Config:
 def layers(subject: Subject, budget: int) -> Config:
     """Mask, texture and shading; without a thing there is no texture to ask for."""
     config: Config = yaml.safe_load((CONFIGS / "penguin_piano.yaml").read_text())
+    config.pop("let", None)  # the names in its prompts, all of which are replaced
     picture, silhouette, texture = config["targets"]
     picture["features"][0]["text"] = subject.text
     picture["features"][1]["text"] = subject.alone
@@ -148,7 +149,7 @@ RECIPES: dict[str, Recipe] = {
     "maco": lambda s, n: base(
         s, n, {"fourier": {"magnitude": "fixed", "spectrum": 96, "decay": 1.3, "rate": 8}}
     ),
-    "siren": lambda s, n: base(s, n, {"siren": {"width": 48, "layers": 3, "w0": 12}}, size=64),
+    "siren": lambda s, n: base(s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64),
     "layers": layers,
     "palette": lambda s, n: base(s, n, {"palette": {"cells": 32, "colors": 8}}),
 }
