@@ -5,7 +5,7 @@
     python -m training.evaluate pictures --recipe layers --set grid
 
 Each part adds its results to renders/embedded/results.json; `pictures` also writes
-a contact sheet beside it.
+a contact sheet beside it, and keeps the pictures in training/runs/pictures.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from training.sources import load_bank
 from training.weights import PACKAGE, new_network, read_weights
 
 OUT = Path(__file__).parents[1] / "renders" / "embedded"
+KEPT = Path(__file__).parent / "runs" / "pictures"
 GRID_THINGS = (
     *("piano", "pizza", "watermelon", "sushi", "carrot"),
     *("salami", "pineapple", "maple leaf", "rubiks cube"),
@@ -97,6 +98,8 @@ def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[
     labels = [f"{caption} {rank}" for caption, rank in zip(captions, ranks, strict=True)]
     name = f"{which}-{recipe.replace(' ', '-')}"
     save_sheet(OUT / f"{name}.jpg", pictures, labels, columns=9 if which != "nouns" else 10)
+    KEPT.mkdir(parents=True, exist_ok=True)
+    torch.save({"pictures": pictures.half(), "captions": captions}, KEPT / f"{name}.pt")
     count = len(ranks)
     return {
         name: {
