@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "clipig"
 
 LAYERS = [
     {"errors", "expressions", "rng", "words"},
-    {"values", "ops", "faults"},
+    {"values", "frame_time", "ops", "faults"},
     {"fetch", "images", "sheets", "encoders"},
     {"transforms", "clamping"},
     {"constraints", "canvases", "optimizers"},
@@ -20,7 +20,8 @@ LAYERS = [
     {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs"},
     {"checkpoints", "session", "estimate", "simple"},
     {"sinks", "pages", "bench", "measure", "scoring", "batches", "folders", "states", "pace"},
-    {"ranking", "ranking_report", "halving", "grids", "grid_report", "rating", "cluster"},
+    {"ranking", "ranking_report", "halving", "grids", "grid_making", "grid_report",
+     "rating", "likeness", "picture_features", "cluster"},
     {"cli", "__main__"},
 ]
 RANK = {name: i for i, layer in enumerate(LAYERS) for name in layer}
