@@ -220,10 +220,13 @@ def test_losses_follow_their_formulas() -> None:
 
 def _start_picture(run: Experiment) -> torch.Tensor:
     from clipig.engine import Studio
+    from clipig.settings import Settings
 
     encoder = TinyEncoder()
     plan = compile([run], [encoder.info])
-    studio = Studio(plan, [encoder], encode_prompts(plan, [encoder], PromptCache()), None, None)
+    studio = Studio(plan, [encoder], encode_prompts(plan, [encoder], PromptCache()), None, None,
+        None, Settings(),
+    )
     return studio.canvas.raw()
 
 
