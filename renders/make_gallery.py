@@ -1,14 +1,15 @@
 """Makes the pictures of renders/gallery and the contact sheet.
 
-    python renders/make_gallery.py                    # all, a few minutes on two cores
+    python renders/make_gallery.py                    # all, some minutes on two cores
+    python renders/make_gallery.py --missing          # those that are not there or out of date
     python renders/make_gallery.py --only cat dragon  # those whose names contain a word
     python renders/make_gallery.py --sheet            # only the sheet, from the pictures there
 
-Each entry of ENTRIES is a name, a config, and what is changed in it. Runs of
-equal structure are rows of one batch, so twenty prompts for one recipe are one
-call of the engine. Seeds are those of the configs, else 1: nothing was chosen
-among several seeds. `clipig info PICTURE` prints the config that a picture was made
-with, `clipig reproduce PICTURE` makes it again.
+Each entry is a name, a config, and what is changed in it. Runs of equal structure
+are rows of one batch, so twelve prompts for one recipe are one call of the engine.
+Seeds are those of the configs, else the place in the table: nothing was chosen
+among several seeds. `clipig info PICTURE` prints the config that a picture was
+made with, `clipig reproduce PICTURE` makes it again.
 """
 
 from __future__ import annotations
@@ -59,17 +60,18 @@ def slug(text: str) -> str:
 
 
 def entries() -> list[Entry]:
-    """Everything in the gallery but the walkthrough's pictures."""
+    """Everything in the gallery but the walkthrough's pictures, what matters most first."""
     examples = ROOT / "examples"
+    fewer = ("epochs=110",)  # shapes are settled by then
     found: list[Entry] = [("penguin_piano", "penguin_piano", None, ())]
-    found += [(slug(t), "penguin_piano", t, ()) for t in MADE_OF]
-    found += [(slug(t), "pyramid", t, ()) for t in SINGLE]
-    found += [(f"fourier_{slug(t)}", "fourier", t, ()) for t in WAVES]
-    found += [(f"siren_{slug(t)}", "siren", t, ()) for t in NETWORKS]
-    found += [(f"palette_{slug(t)}", "palette", t, ()) for t in PIXELS]
     found += [
         (path.stem, str(path), None, ()) for path in sorted(examples.glob("*.yaml"))
     ]
+    found += [(slug(t), "penguin_piano", t, fewer) for t in MADE_OF]
+    found += [(slug(t), "pyramid", t, fewer) for t in SINGLE]
+    found += [(f"siren_{slug(t)}", "siren", t, fewer) for t in NETWORKS]
+    found += [(f"palette_{slug(t)}", "palette", t, fewer) for t in PIXELS]
+    found += [(f"fourier_{slug(t)}", "fourier", t, fewer) for t in WAVES]
     found += [(f"sticker_{slug(t)}", str(examples / "sticker.yaml"), t, ()) for t in STICKERS]
     found += [
         (f"seamless_{t}", str(examples / "seamless.yaml"), None,
@@ -79,36 +81,52 @@ def entries() -> list[Entry]:
     found += [
         ("symmetry_snowflake", str(examples / "symmetry.yaml"),
          "a snowflake on a blue background", ("symmetry=rotate4",)),
-        ("method_1_strawberry", "method_1", "a strawberry", ("model=embedded",)),
-        ("method_2_strawberry", "method_2", "a strawberry", ("model=embedded",)),
+        ("method_1_strawberry", "method_1", "a strawberry", ("model=embedded", "epochs=110")),
+        ("method_2_strawberry", "method_2", "a strawberry", ("model=embedded", "epochs=110")),
     ]
     return found
 
 
-def experiment(entry: Entry, epochs: int | None) -> clipig.Experiment:
-    """What an entry asks for; seed 1 where the config names none."""
+def experiment(place: int, entry: Entry, epochs: int | None) -> clipig.Experiment:
+    """What an entry asks for, with the config's seed, else its place in the table."""
     _, config, text, overrides = entry
     extra = [f"epochs={epochs}"] if epochs else []
     found = clipig.load(config, overrides=[*overrides, *extra])
     if found.seed is None:
-        found = clipig.load(config, overrides=[*overrides, *extra, "seed=1"])
+        found = clipig.load(config, overrides=[*overrides, *extra, f"seed={place}"])
     return found if text is None else set_text(found, text)
 
 
+def current(path: Path, wanted: clipig.Experiment, session: Session) -> bool:
+    """Whether a picture is there that was made from this config with these weights."""
+    if not path.exists():
+        return False
+    texts = read_metadata(path)
+    checksums = ", ".join(info.checksum for info in session.infos(wanted))
+    config = clipig.dump(wanted)
+    return (texts.get("clipig config"), texts.get("clipig model checksum")) == (config, checksums)
+
+
 def render(
-    chosen: Sequence[Entry], folder: Path, session: Session, epochs: int | None = None
+    folder: Path, session: Session, only: Sequence[str] = (), missing: bool = False,
+    epochs: int | None = None,
 ) -> None:
     """Make the pictures of entries; a file that is there is replaced."""
     settled: list[clipig.Experiment] = []
     names = []
-    for entry in chosen:
+    for place, entry in enumerate(entries(), 1):
+        if only and not any(word in entry[0] for word in only):
+            continue
         try:
-            settled += session.settle(experiment(entry, epochs))[:1]
-            session.infos(settled[-1])
-            names.append(entry[0])
+            wanted = session.settle(experiment(place, entry, epochs))[0]
+            if missing and current(folder / f"{entry[0]}.png", wanted, session):
+                continue
+            session.infos(wanted)
         except clipig.ClipigError as fault:  # a model that does not come with this version
             print(f"{entry[0]}: left out: {fault}")
-            settled = settled[: len(names)]
+            continue
+        settled.append(wanted)
+        names.append(entry[0])
     began = time.monotonic()
     for group, event in session.render(settled):
         if not isinstance(event, clipig.Finished):
@@ -164,6 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="parts of names")
     parser.add_argument("--epochs", type=int, help="instead of the configs' own")
+    parser.add_argument("--missing", action="store_true", help="only what is out of date")
     parser.add_argument("--sheet", action="store_true", help="only the contact sheet")
     parser.add_argument("--group", type=int, default=8, help="greatest number of runs in a batch")
     parser.add_argument("-o", "--output", type=Path, default=GALLERY)
@@ -171,14 +190,12 @@ def main() -> None:
     args.output = args.output.resolve()
     args.output.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)  # configs name their pictures as seen from here
-    every = entries()
-    chosen = [e for e in every if not args.only or any(word in e[0] for word in args.only)]
     if not args.sheet:
         session = Session(group=args.group)
-        render(chosen, args.output, session, args.epochs)
+        render(args.output, session, args.only, args.missing, args.epochs)
         if not args.only or "morph_row" in args.only:
             morph(args.output, session, args.epochs)
-    print(sheet(args.output, [e[0] for e in every]))
+    print(sheet(args.output, [e[0] for e in entries()]))
 
 
 if __name__ == "__main__":
