@@ -22,7 +22,7 @@ from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
 from clipig.engine import Studio
 from clipig.features import PromptCache, encode_prompts
-from clipig.memory import fit, view_bytes, views_of
+from clipig.memory import fit, view_bytes
 from clipig.plan import Phase, Plan, compile
 from clipig.rng import derive_seed
 from clipig.settings import Settings
@@ -140,7 +140,7 @@ class Bench:
         self.device = encoders[0].device
         self.plan = self.plan_for(1)
         self.phase = self._longest(self.plan)
-        self.views = views_of(self.phase)
+        self.views = self.phase.views
 
     def plan_for(self, runs: int) -> Plan:
         """A plan of so many runs that differ in their seeds."""
@@ -150,7 +150,7 @@ class Bench:
 
     @staticmethod
     def _longest(plan: Plan) -> Phase:
-        return max(plan.phases, key=lambda p: (p.last - p.first) * max(1, views_of(p)))
+        return max(plan.phases, key=lambda p: (p.last - p.first) * max(1, p.views))
 
     def group(self, runs: int, limit: int | None) -> int:
         """How many of so many runs are done at a time."""

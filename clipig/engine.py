@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from clipig import compiling
 from clipig.canvases import Picture
 from clipig.canvases.frame import Framed
 from clipig.encoders.protocol import Encoder
@@ -144,9 +145,15 @@ class Studio:
         )
         steps = phase.last - max(self.done, phase.first)
         self.runner: Callable[[int], Outcome] = self._work
+        seconds = 0.0
+        if self.settings.compiled(self.draw.device, steps * phase.views * self.plan.runs):
+            seconds = compiling.install(self.program, self.canvas, phase.first)
+            if seconds:  # the number of the step as a tensor, or each step were a new program
+                number = torch.zeros((), dtype=torch.int64, device=self.draw.device)
+                self.runner = lambda step: self._work(number.fill_(step))
         if self.settings.captured(self.draw.device, steps):
             self.runner = Replay(self._work, self.draw.device)
-        return 0.0
+        return seconds
 
     def _resize(self, size: Shape) -> None:
         experiment = self.plan.experiment

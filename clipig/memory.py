@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.plan import Phase, Plan
+from clipig.plan import Plan
 
 FLOAT = 4
 CANVAS_COPIES = 12
@@ -85,11 +85,6 @@ def _kept(encoder: Encoder, views: int) -> int:
     return sum(seen.values())
 
 
-def views_of(phase: Phase) -> int:
-    """Views per run and step that go through the encoders."""
-    return sum(t.views for t in phase.targets if t.features)
-
-
 def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     """What one run of a plan takes in its most expensive phase, in bytes."""
     each = [view_bytes(e) for e in encoders]
@@ -97,7 +92,7 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     for phase in plan.phases:
         everything = sum(t.views for t in phase.targets)
         pixels = sum({e.info.size**2 for e in encoders})
-        views = views_of(phase) * sum(each)
+        views = phase.views * sum(each)
         canvas = CANVAS_COPIES * 3 * phase.size[0] * phase.size[1] * FLOAT
         shown = VIEW_COPIES * everything * 3 * pixels * FLOAT
         if canvas + shown + views > most.run:
@@ -149,10 +144,10 @@ def fit(
     most = min(plan.runs, room // need.run)
     if most < 1:
         left = room - (need.run - need.views)
-        views = max(views_of(p) for p in plan.phases)
+        views = max(p.views for p in plan.phases)
         return Fit(1, min(max(1, left // need.each), max(views - 1, 1)))
     if device.type == "cpu":
-        most = min(most, max(1, CPU_VIEWS // max(1, max(views_of(p) for p in plan.phases))))
+        most = min(most, max(1, CPU_VIEWS // max(1, max(p.views for p in plan.phases))))
     groups = math.ceil(plan.runs / most)
     return Fit(math.ceil(plan.runs / groups), None)
 

@@ -86,6 +86,11 @@ class Phase:
     targets: tuple[TargetPlan, ...]
     postproc: tuple[PostPlan, ...]
 
+    @property
+    def views(self) -> int:
+        """Views per run and step that go through the encoders."""
+        return sum(t.views for t in self.targets if t.features)
+
 
 @dataclass(frozen=True)
 class Plan:

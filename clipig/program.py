@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipig import compiling
 from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
 from clipig.clamping import clamp_unit
@@ -37,6 +38,7 @@ class Program:
     ):
         self.plan, self.phase, self.encoders, self.draw = plan, phase, encoders, draw
         self.chunk = chunk
+        self.run: compiling.Run = chain.run
         self.times = torch.tensor(plan.time, device=draw.device)
         self.targets = [_moved(t, draw.device) for t in phase.targets]
         self.prompts = {
@@ -96,7 +98,7 @@ class Program:
         for t in self.targets:
             draws = [ViewDraw(self.draw, s, step, t.views) for s in t.streams]
             params = [b.at(step) for b in t.ops]
-            seen = chain.run(
+            seen = self.run(
                 t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws, t.views
             )
             out.append(clamp_unit(seen) if t.target.clamp else seen)

@@ -27,7 +27,7 @@ from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.events import Event, Finished, State, Step
 from clipig.features import PromptCache, encode_prompts
 from clipig.images import load_image, load_rgba
-from clipig.memory import fit, views_of
+from clipig.memory import fit
 from clipig.ops import nearest
 from clipig.plan import Plan, compile, split
 from clipig.prompts import fill
@@ -225,7 +225,7 @@ class Session:
 
     def _chunk(self, group: Group) -> None:
         """Encode fewer views of a run at once. Raises `DeviceError` if it is one already."""
-        views = max(views_of(phase) for phase in group.plan.phases)
+        views = max(phase.views for phase in group.plan.phases)
         chunk = (self.settings.chunk or views) // 2
         if chunk < 1:
             raise DeviceError(

@@ -10,16 +10,16 @@ import torch
 
 Choice = Literal["auto", "on", "off"]
 
-COMPILE_PAYS = 60.0
-"""Seconds of steps per phase from which on compiling is worth its own seconds."""
+COMPILE_PAYS = 2_000_000
+"""Views of a phase from which on compiling may be worth its time on CUDA (not measured yet)."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """Options of `optimize` that are no part of the experiment.
 
-    compile   torch.compile of everything between canvas and encoder; `auto`: on
-              CUDA, where a phase has work enough to repay it
+    compile   torch.compile of the transforms between canvas and encoder; `auto`: on
+              CUDA, where a phase has work enough to repay it (see `COMPILE_PAYS`)
     graphs    replay each step as a CUDA graph (a few steps of every phase come first)
     chunk     at most so many views go through an encoder at once, and their
               activations are worked out again for the gradient: less memory, a
@@ -30,10 +30,10 @@ class Settings:
     graphs: Choice = "auto"
     chunk: int | None = None
 
-    def compiled(self, device: torch.device, seconds: float) -> bool:
-        """Whether to compile a phase whose steps are expected to take `seconds`."""
+    def compiled(self, device: torch.device, views: int) -> bool:
+        """Whether to compile a phase in which `views` views are made."""
         if self.compile == "auto":
-            return device.type == "cuda" and seconds > COMPILE_PAYS and not no_compiler(device)
+            return device.type == "cuda" and views > COMPILE_PAYS and not no_compiler(device)
         return self.compile == "on"
 
     def captured(self, device: torch.device, steps: int) -> bool:

@@ -17,7 +17,7 @@ LAYERS = [
     {"constraints", "canvases", "optimizers"},
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference"},
-    {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs"},
+    {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs", "compiling"},
     {"checkpoints", "session", "estimate", "simple"},
     {"sinks", "pages", "bench", "measure", "scoring", "batches", "folders", "states", "pace"},
     {"ranking", "ranking_report", "halving", "grids", "grid_making", "grid_report",

@@ -19,7 +19,7 @@ from clipig.graphs import Outcome
 from clipig.memory import Fit, fit, footprint, free_memory, parse_bytes
 from clipig.optimizers import OPTIMIZERS
 from clipig.plan import Plan, compile
-from clipig.settings import Settings
+from clipig.settings import Settings, no_compiler
 from tests.tiny_encoder import TinyEncoder
 
 BASE: dict[str, Any] = {
@@ -164,3 +164,21 @@ def test_bench_reports_what_it_measured() -> None:
     assert all(r.picture > 0 and r.group <= r.runs for r in report.rows)
     assert report.flops is not None
     assert report.flops > 0
+
+
+@pytest.mark.slow
+def test_compiled_steps_give_the_same_picture() -> None:
+    if no_compiler(torch.device("cpu")):
+        pytest.skip("no compiler here")
+    plain = picture(Settings(), 1)
+    torch.testing.assert_close(picture(Settings(compile="on"), 1), plain, atol=1e-4, rtol=0)
+
+
+def test_without_a_compiler_there_is_one_warning_and_a_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clipig.compiling.no_compiler", lambda device: "none here")
+    with pytest.warns(UserWarning, match="not compiled: none here") as caught:
+        found = picture(Settings(compile="on"), 1)
+    assert len(caught) == 1
+    assert torch.equal(found, picture(Settings(compile="off"), 1))

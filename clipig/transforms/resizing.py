@@ -20,13 +20,28 @@ def resize(pictures: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = F
     height, width = pictures.shape[-2:]
     if (height, width) == tuple(size):
         return pictures
-    if wrap:
-        down = _filter_on(height, size[0], pictures.dtype, pictures.device)
-        across = _filter_on(width, size[1], pictures.dtype, pictures.device)
+    if wrap or (mode == "bilinear" and _by_matrix(pictures, size)):
+        down = _filter_on(height, size[0], wrap, pictures.dtype, pictures.device)
+        across = _filter_on(width, size[1], wrap, pictures.dtype, pictures.device)
         return down @ pictures @ across.mT
     if mode == "nearest":
         return F.interpolate(pictures, size=size, mode="nearest-exact")
     return F.interpolate(pictures, size=size, mode=mode, align_corners=False, antialias=True)
+
+
+def _by_matrix(pictures: Tensor, size: Shape) -> bool:
+    """Whether two matrix products are the better way to reduce.
+
+    On a CPU they take a third of the time where much is left out of a picture that is
+    not large (224 to 50; about equal at 224 to 178 or 1024 to 228). On CUDA they make
+    the gradient deterministic, which the interpolation kernel's is not.
+    """
+    height, width = pictures.shape[-2:]
+    if not pictures.is_floating_point() or height < size[0] or width < size[1]:
+        return False
+    if pictures.device.type == "cuda":
+        return max(height, width) <= 1024
+    return max(height, width) <= 512 and 2 * size[0] <= height and 2 * size[1] <= width
 
 
 def filter_matrix(size: int, out: int, wrap: bool = False) -> Tensor:
@@ -49,9 +64,11 @@ def filter_matrix(size: int, out: int, wrap: bool = False) -> Tensor:
 
 
 @functools.lru_cache(maxsize=64)
-def _filter_on(size: int, out: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+def _filter_on(
+    size: int, out: int, wrap: bool, dtype: torch.dtype, device: torch.device
+) -> Tensor:
     with torch.inference_mode(False):  # a tensor that any later step may use
-        return filter_matrix(size, out, wrap=True).to(device, dtype)
+        return filter_matrix(size, out, wrap).to(device, dtype)
 
 
 def reduction_gain(size: Shape, out: Shape) -> float:
