@@ -77,9 +77,14 @@ def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) 
     return cells
 
 
-def jobs_of(cells: Sequence[Cell]) -> list[Job]:
-    """The jobs of cells, each with the hash of its config."""
-    return [Job(c.name, c.experiment, _key(dump(c.experiment))) for c in cells]
+def jobs_of(session: Session, cells: Sequence[Cell]) -> list[Job]:
+    """The jobs of cells, each with the hash of its config and of the models' weights."""
+    return [
+        Job(c.name, c.experiment, _key("\n".join([
+            dump(c.experiment), *(info.checksum for info in session.infos(c.experiment)),
+        ])))
+        for c in cells
+    ]
 
 
 def _key(text: str) -> str:

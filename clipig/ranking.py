@@ -39,7 +39,8 @@ class Settings:
     """What a ranking does, apart from its two recipes.
 
     `only` names runs to make instead of all; `group` is the number of runs per
-    batch; `by` says which score decides (`fresh` or `held-out`).
+    batch; `by` says which score decides (`fresh` or `held-out`); `weights` are
+    the checksums of the models, which a resume must find again.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Settings:
     halving: bool = False
     only: tuple[int, ...] = ()
     group: int = 16
+    weights: str = ""
 
     @property
     def numbers(self) -> tuple[int, ...]:

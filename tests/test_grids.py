@@ -188,7 +188,7 @@ def run_of(folder: Path, name: str = "grid.yaml", out: str = "out") -> GridRun:
 
 
 def make_all(session: Session, run: GridRun, limit: int | None = None) -> Any:  # noqa: F811
-    jobs = jobs_of(make_cells(session, run, run.loaded.coordinates()))[:limit]
+    jobs = jobs_of(session, make_cells(session, run, run.loaded.coordinates()))[:limit]
     rows: Any = {}
     for rows in make_grid(session, run, jobs):  # noqa: B007
         pass
@@ -197,19 +197,19 @@ def make_all(session: Session, run: GridRun, limit: int | None = None) -> Any:  
 
 def test_what_is_done_stays(folder: Path, session: Session) -> None:  # noqa: F811
     run = run_of(folder)
-    jobs = jobs_of(make_cells(session, run, run.loaded.coordinates()))
+    jobs = jobs_of(session, make_cells(session, run, run.loaded.coordinates()))
     assert len(open_batches(run, jobs)[0]) == 4
     rows = make_all(session, run)
     assert len(rows) == 8
     assert open_batches(run, jobs)[0] == []
     (folder / "grid.yaml").write_text(GRID.replace("[cat, elephant]", "[cat, elephant, pig]"))
     wider = run_of(folder)
-    more = jobs_of(make_cells(session, wider, wider.loaded.coordinates()))
+    more = jobs_of(session, make_cells(session, wider, wider.loaded.coordinates()))
     left = [job.name for batch in open_batches(wider, more)[0] for job in batch.jobs]
     assert sorted(left) == sorted(j.name for j in more if j.name.startswith("pig"))
     (folder / "grid.yaml").write_text(GRID.replace("epochs: 3", "epochs: 4"))
     changed = run_of(folder)
-    other = jobs_of(make_cells(session, changed, changed.loaded.coordinates()))
+    other = jobs_of(session, make_cells(session, changed, changed.loaded.coordinates()))
     assert len(finished(changed, other)) == 4
 
 

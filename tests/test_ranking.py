@@ -372,7 +372,12 @@ def test_a_resume_refuses_other_settings(recipe: Path, tmp_path: Path, session: 
     assert invoke("rank", "--resume", "-q", "-o", tmp_path / "out").exception is None
     other = invoke("rank", "--resume", "--runs", 5, "-o", tmp_path / "out").exception
     assert "was begun with --runs 2, not 5" in str(other)
-    (tmp_path / "out" / "settings.json").write_text("{}")
+    settings = tmp_path / "out" / "settings.json"
+    text = settings.read_text()
+    settings.write_text(text.replace('"sha256:0', '"sha256:1'))
+    trained = invoke("rank", "--resume", "-o", tmp_path / "out").exception
+    assert "other weights" in str(trained)
+    settings.write_text("{}")
     damaged = invoke("rank", "--resume", "-o", tmp_path / "out").exception
     assert isinstance(damaged, ClipigError)
 

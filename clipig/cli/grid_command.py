@@ -132,7 +132,7 @@ def start(options: Options) -> None:
     everything = make_cells(session, run, loaded.coordinates())
     chosen = set(places)
     cells = [cell for cell in everything if cell.index in chosen]
-    jobs = jobs_of(cells)
+    jobs = jobs_of(session, cells)
     run = tuned(session, run, options, jobs)
     if options.dry_run:
         return print_plan(session, run, jobs)
@@ -186,7 +186,7 @@ def _make(
 
     left, _ = open_batches(run, jobs, options.retry)
     meter.tell("cells", sum(b.steps for b in left))
-    others = finished(run, jobs_of(everything))
+    others = finished(run, jobs_of(session, everything))
     spoken = -REFRESH
     rows: dict[str, Row] = {}
     try:

@@ -156,6 +156,11 @@ def start(options: Options, given: frozenset[str]) -> None:
     if begun:
         ranking = load_ranking(options.folder)
         _refuse_changes(options, ranking, given)
+        if weights(session, ranking.short, ranking.final) != ranking.settings.weights:
+            raise UsageError(
+                f"{options.folder} was begun with other weights of the model; "
+                "its runs cannot be compared with new ones"
+            )
     else:
         ranking = build(session, options)
     check(session, ranking)
@@ -204,6 +209,7 @@ def build(session: Session, options: Options) -> Ranking:
         options.name, prompt_of(short), seed, options.runs, options.top, options.bottom,
         options.short_epochs, options.final_epochs, options.restart, options.views, options.judge,
         options.by, options.halving, numbers, options.group or group_size(short.device),
+        weights(session, short, final),
     )
     clean = {"seed": None, "runs": 1}
     return Ranking(
@@ -227,6 +233,12 @@ def recipe(session: Session, options: Options, config: str, epochs: int) -> Expe
     if options.text is not None:
         experiment = set_text(experiment, options.text)
     return settle(session, experiment)
+
+
+def weights(session: Session, *experiments: Experiment) -> str:
+    """The checksums of all models."""
+    infos = [info for e in experiments for info in session.infos(e)]
+    return " ".join(dict.fromkeys(info.checksum for info in infos if info.checksum))
 
 
 def check(session: Session, ranking: Ranking) -> None:
