@@ -186,7 +186,7 @@ def markdown(
         lines.append("| " + " | ".join([
             recipe, str(e["pictures"]), cell(e["reciprocal"]), cell(e["pairs"]),
             cell(e["alone"]), f"{e['first']:.0%}", f"{e['first five']:.0%}", cell(e["gain"]),
-            *plain, f"{times.get(recipe, float('nan')):.1f}",
+            *plain, f"{times[recipe]:.1f}" if recipe in times else "–",
         ]) + " |")
     return "\n".join(lines) + "\n"
 

@@ -59,7 +59,9 @@ def shipped(name: str, subject: Subject, steps: int) -> Config:
     return config
 
 
-def views(size: int, noise: str = ".35-.25*t", contrast: str = ".4 1") -> list[Config]:
+def views(
+    size: int, noise: str = ".3-.25*t", contrast: str = ".3 .7", kind: str = "bwnoise"
+) -> list[Config]:
     """The transforms that suit the embedded model, for a picture of `size` pixels."""
     chain: list[Config] = [
         {"pad": {"size": size // 4, "mode": "edge"}}, {"random_rotate": "-8 8"},
@@ -69,7 +71,7 @@ def views(size: int, noise: str = ".35-.25*t", contrast: str = ".4 1") -> list[C
     if contrast:
         chain.append({"random_contrast": contrast})
     if noise:
-        chain.append({"noise": noise})
+        chain.append({kind: noise})
     return chain
 
 
@@ -83,7 +85,11 @@ def base(subject: Subject, budget: int, canvas: Any, size: int = 192, count: int
         "targets": [{
             "batch_size": count, "clamp": False, "transforms": views(size),
             "features": [{"text": subject.text, "weight": f"1/{count}"}],
-            "constraints": [{"gray": {"weight": f".008/{count}"}}],
+            "constraints": [
+                {"gray": {"weight": f".008/{count}"}},
+                {"saturation": {"below": 0.005, "weight": f".5/{count}"}},
+                {"blur": {"kernel_size": 11, "weight": f"1/{count}", "start": "30%"}},
+            ],
         }],
     }
 
@@ -161,9 +167,13 @@ ABLATIONS: dict[str, Recipe] = {
     "no contrast": lambda s, n: changed(pyramid(s, n), transforms=views(192, contrast="")),
     "no geometry": lambda s, n: changed(
         pyramid(s, n), transforms=[t for t in views(192) if set(t) & {
-            "resize", "random_contrast", "noise"}]
+            "resize", "random_contrast", "bwnoise"}]
     ),
-    "no gray": lambda s, n: changed(pyramid(s, n), constraints=[]),
+    "no constraints": lambda s, n: changed(pyramid(s, n), constraints=[]),
+    "colour noise": lambda s, n: changed(
+        pyramid(s, n), transforms=views(192, ".35-.25*t", ".4 1", "noise"),
+        constraints=[{"gray": {"weight": ".008/8"}}],
+    ),
     "release": lambda s, n: changed(
         pyramid(s, n), top_canvas={"pyramid": {**PYRAMID["pyramid"], "release": 0.25}}
     ),

@@ -26,7 +26,7 @@ _TOP: dict[str, Any] = {
     "init": {"mean": 0.5, "std": 0.03},
     "canvas": {
         "pyramid": {
-            "levels": [1, 2, 4, 8, 16, 32, 64], "interpolation": "bicubic", "release": 0.25,
+            "levels": [1, 2, 4, 8, 16, 32, 64], "interpolation": "bicubic",
         }
     },
 }
@@ -36,8 +36,8 @@ _TRANSFORMS: list[Any] = [
     {"random_scale": [0.94, 1.06]},
     {"random_translate": 0.08},
     {"center_crop": ["width", "height"]},
-    {"random_contrast": [0.4, 1]},
-    {"noise": ".35-.25*t"},
+    {"random_contrast": [0.3, 0.7]},
+    {"bwnoise": ".3-.25*t"},
 ]
 
 
@@ -61,6 +61,10 @@ def _target(raw: Any, word: str) -> Any:
     views = raw.get("batch_size", VIEWS[word])
     added = {
         "batch_size": views, "weight": f"1/{VIEWS[word]}", "clamp": False,
-        "constraints": [{"gray": {"weight": 0.004}}],
+        "constraints": [
+            {"gray": {"weight": 0.008}},
+            {"saturation": {"below": 0.005, "weight": 0.5}},
+            {"blur": {"kernel_size": 11, "start": "30%"}},
+        ],
     }
     return {**added, **raw, "transforms": _TRANSFORMS}
