@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clipig.batches import Batch, Job, Made, Scoring, Tick, chunks, execute, settle
 from clipig.config.dump import dump
-from clipig.errors import ClipigError, ConfigError, OutputError, Problem
+from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
+from clipig.faults import found, nearest
 from clipig.folders import Folder, Row, write_text
 from clipig.grids import Cell, Loaded, make_cell
 from clipig.images import load_image, save_png
 from clipig.pages.explorer import write_explorer
 from clipig.pages.model import Axis, Explorer, Recipe, Status
 from clipig.pages.model import Cell as PageCell
-from clipig.ranking import Execute
+from clipig.ranking import Execute, first_prompt
 from clipig.session import Session
 from clipig.sheets import contact_sheet
 from clipig.sinks.places import slug
@@ -60,6 +62,39 @@ def stored_seed(root: Path) -> int | None:
         raise OutputError(f"{root}: no grid that could be resumed ({fault})") from fault
 
 
+def select(
+    loaded: Loaded, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
+) -> list[tuple[int, ...]]:
+    """The places that `--only`, `--shard` and `--limit` leave. Raises `UsageError`."""
+    wanted: dict[str, set[str]] = {}
+    axes = loaded.grid.axes
+    for text in only:
+        axis, equals, names = text.partition("=")
+        if not equals or axis not in axes:
+            hint = nearest(axis, axes) or f" (axes are {', '.join(axes)})"
+            raise UsageError(f"--only {text}: expected AXIS=VALUE, found the axis {axis!r}{hint}")
+        known = [e.name for e in axes[axis]]
+        parts = [names] if names in known else [n.strip() for n in names.split(",")]
+        for name in parts:
+            if name not in known:
+                hint = nearest(name, known) or f" (known are {', '.join(known[:12])} ...)"
+                raise UsageError(f"--only {text}: {found(name)} is not on the axis{hint}")
+            wanted.setdefault(axis, set()).add(name)
+    chosen = [
+        index for index in loaded.coordinates()
+        if all(
+            axis not in wanted or label in wanted[axis]
+            for axis, label in zip(axes, loaded.labels(index), strict=True)
+        )
+    ]
+    if shard is not None:
+        match = re.fullmatch(r"(\d+)/(\d+)", shard)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"--shard {shard}: expected i/n with 1 <= i <= n, e.g. 2/4")
+        chosen = chosen[int(match[1]) - 1 :: int(match[2])]
+    return chosen if limit is None else chosen[:limit]
+
+
 def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) -> list[Cell]:
     """The cells at these places, ready to run. Raises `ConfigError` with the faults of all."""
     cells: list[Cell] = []
@@ -93,11 +128,11 @@ def _key(text: str) -> str:
 
 def batches_of(jobs: Sequence[Job], run: GridRun) -> list[Batch]:
     """Jobs in batches whose names follow from what is in them."""
-    found = []
+    batches = []
     for part in chunks(jobs, run.group):
         name = _key("\n".join(f"{job.name} {job.key}" for job in part))
-        found.append(Batch(name, part, run.scoring))
-    return found
+        batches.append(Batch(name, part, run.scoring))
+    return batches
 
 
 def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, Row]:
@@ -163,7 +198,7 @@ def write_page(
 
 
 def _page_cell(cell: Cell, row: Row | None, command: Command) -> PageCell:
-    prompt = prompt_of(cell)
+    prompt = first_prompt(cell.experiment)
     if row is None:
         return PageCell(cell.index, "missing", prompt=prompt, seed=cell.experiment.seed)
     status: Status = "failed" if row.error else "done"
@@ -171,15 +206,6 @@ def _page_cell(cell: Cell, row: Row | None, command: Command) -> PageCell:
         cell.index, status, row.picture, row.thumb, prompt, row.seed, row.fresh, row.held_out,
         None, command(cell, row), row.error,
     )
-
-
-def prompt_of(cell: Cell) -> str:
-    """The first prompt of a cell: what the whole picture should show."""
-    for target in cell.experiment.targets:
-        for feature in target.features:
-            if feature.text or feature.texts:
-                return feature.text or ", ".join(feature.texts or [])
-    return ""
 
 
 def _recipes(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Recipe, ...]:

@@ -27,8 +27,8 @@ from clipig.config.schema import Experiment, Seed
 from clipig.config.shipped import everything
 from clipig.config.tree import Place, Tree
 from clipig.config.yaml_text import parse
-from clipig.errors import ConfigError, Problem, UsageError
-from clipig.faults import fault, found, nearest, wrong
+from clipig.errors import ConfigError, Problem
+from clipig.faults import fault, nearest, wrong
 from clipig.ops import Node
 from clipig.prompts import fill, set_text
 from clipig.rng import derive_seed
@@ -326,36 +326,3 @@ def _filled(value: object, words: Mapping[str, str]) -> object:
     if text != value and re.fullmatch(r"[-+]?\d+", text):
         return int(text)
     return text
-
-
-def select(
-    loaded: Loaded, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
-) -> list[tuple[int, ...]]:
-    """The places that `--only`, `--shard` and `--limit` leave. Raises `UsageError`."""
-    wanted: dict[str, set[str]] = {}
-    axes = loaded.grid.axes
-    for text in only:
-        axis, equals, names = text.partition("=")
-        if not equals or axis not in axes:
-            hint = nearest(axis, axes) or f" (axes are {', '.join(axes)})"
-            raise UsageError(f"--only {text}: expected AXIS=VALUE, found the axis {axis!r}{hint}")
-        known = [e.name for e in axes[axis]]
-        parts = [names] if names in known else [n.strip() for n in names.split(",")]
-        for name in parts:
-            if name not in known:
-                hint = nearest(name, known) or f" (known are {', '.join(known[:12])} ...)"
-                raise UsageError(f"--only {text}: {found(name)} is not on the axis{hint}")
-            wanted.setdefault(axis, set()).add(name)
-    chosen = [
-        index for index in loaded.coordinates()
-        if all(
-            axis not in wanted or label in wanted[axis]
-            for axis, label in zip(axes, loaded.labels(index), strict=True)
-        )
-    ]
-    if shard is not None:
-        match = re.fullmatch(r"(\d+)/(\d+)", shard)
-        if match is None or not 1 <= int(match[1]) <= int(match[2]):
-            raise UsageError(f"--shard {shard}: expected i/n with 1 <= i <= n, e.g. 2/4")
-        chosen = chosen[int(match[1]) - 1 :: int(match[2])]
-    return chosen if limit is None else chosen[:limit]

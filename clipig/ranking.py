@@ -91,6 +91,15 @@ def run_seed(seed: int, number: int) -> int:
     return seed if number == 0 else derive_seed(seed, number)
 
 
+def first_prompt(experiment: Experiment) -> str:
+    """The first prompt of a recipe: what the whole picture should show."""
+    for target in experiment.targets:
+        for feature in target.features:
+            if feature.text or feature.texts:
+                return feature.text or ", ".join(feature.texts or [])
+    return ""
+
+
 def save_ranking(ranking: Ranking) -> None:
     """Write settings and recipes, which is all that a resume needs. Raises `OutputError`."""
     root = ranking.folder.root

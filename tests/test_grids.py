@@ -19,8 +19,16 @@ from test_words import PLAIN_MADE_OF, PROMPTS
 from clipig.batches import Scoring
 from clipig.errors import ClipigError, ConfigError, UsageError
 from clipig.folders import Folder
-from clipig.grid_making import GridRun, finished, jobs_of, make_cells, make_grid, open_batches
-from clipig.grids import Loaded, load_grid, make_cell, select
+from clipig.grid_making import (
+    GridRun,
+    finished,
+    jobs_of,
+    make_cells,
+    make_grid,
+    open_batches,
+    select,
+)
+from clipig.grids import Loaded, load_grid, make_cell
 from clipig.rng import derive_seed
 from clipig.session import Session
 

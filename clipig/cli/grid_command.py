@@ -110,8 +110,15 @@ def start(options: Options) -> None:
     from clipig.cluster import open_cluster
     from clipig.config.find import fetch
     from clipig.folders import Folder, claim_folder
-    from clipig.grid_making import GridRun, jobs_of, make_cells, save_run, stored_seed
-    from clipig.grids import load_grid, select
+    from clipig.grid_making import (
+        GridRun,
+        jobs_of,
+        make_cells,
+        save_run,
+        select,
+        stored_seed,
+    )
+    from clipig.grids import load_grid
     from clipig.session import Session
 
     meter = Meter(options.quiet)

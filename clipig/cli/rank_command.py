@@ -192,7 +192,7 @@ def build(session: Session, options: Options) -> Ranking:
     from clipig.batches import group_size
     from clipig.folders import Folder
     from clipig.halving import final_epochs
-    from clipig.ranking import Ranking, Settings
+    from clipig.ranking import Ranking, Settings, first_prompt
 
     numbers = parse_numbers(options.only, options.runs) if options.only else ()
     seed = options.seed
@@ -206,7 +206,7 @@ def build(session: Session, options: Options) -> Ranking:
     if seed is None:
         seed = short.seed if short.seed is not None else secrets.randbelow(2**32)
     settings = Settings(
-        options.name, prompt_of(short), seed, options.runs, options.top, options.bottom,
+        options.name, first_prompt(short), seed, options.runs, options.top, options.bottom,
         options.short_epochs, options.final_epochs, options.restart, options.views, options.judge,
         options.by, options.halving, numbers, options.group or group_size(short.device),
         weights(session, short, final),
@@ -257,15 +257,6 @@ def check(session: Session, ranking: Ranking) -> None:
     judge = ranking.settings.judge
     if judge is not None:
         session.encoder(resolve(judge), pick_device(ranking.final.device))
-
-
-def prompt_of(experiment: Experiment) -> str:
-    """The prompts of a recipe in one line."""
-    texts = [
-        text for target in experiment.targets for f in target.features
-        for text in ([f.text] if f.text else f.texts or [])
-    ]
-    return "; ".join(dict.fromkeys(texts))
 
 
 def parse_numbers(text: str, runs: int) -> tuple[int, ...]:

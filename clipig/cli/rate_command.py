@@ -104,8 +104,10 @@ def _write_page(html: str, rating: Rating) -> None:
     from clipig.rating import write_rating_page
 
     folder = claim_folder(Path(html).expanduser())
-    texts = [w for c in rating.columns if c.kind == "text" for w in ("-t", c.label)]
-    command_line = shell("clipig", "rate", "IMAGES", *dict.fromkeys(texts))
+    texts = dict.fromkeys(c.label for c in rating.columns if c.kind == "text")
+    models = dict.fromkeys(c.model for c in rating.columns)
+    words = [w for t in texts for w in ("-t", t)] + [w for m in models for w in ("-m", m)]
+    command_line = shell("clipig", "rate", "IMAGES", *words)
     click.echo(str(write_rating_page(folder, rating, "Rating", command_line)))
 
 
