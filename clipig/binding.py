@@ -147,8 +147,9 @@ class Live:
         columns = []
         for part in self.value.parts:
             number = part.tensor(context) if isinstance(part, Expression) else part
-            columns.append(torch.as_tensor(number, device=similarity.device).float()
-                           .expand(similarity.shape))
+            if not isinstance(number, Tensor):  # filled, not copied from the host
+                number = similarity.new_full((), number)
+            columns.append(number.float().expand(similarity.shape))
         if len(columns) == 1:
             columns *= self.value.count
         return torch.stack(columns, -1)

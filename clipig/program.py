@@ -53,7 +53,9 @@ class Program:
 
     def time(self, step: int | Tensor) -> float | Tensor:
         """t of a step; on the device if the step is."""
-        return self.times[step] if isinstance(step, Tensor) else self.plan.time[step]
+        if isinstance(step, Tensor):  # `self.times[step]` would wait for the device
+            return self.times.index_select(0, step.view(1))[0]
+        return self.plan.time[step]
 
     def forward(
         self, canvas: Canvas, step: int | Tensor

@@ -182,3 +182,34 @@ def test_without_a_compiler_there_is_one_warning_and_a_picture(
         found = picture(Settings(compile="on"), 1)
     assert len(caught) == 1
     assert torch.equal(found, picture(Settings(compile="off"), 1))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_does_not_wait_for_the_device() -> None:
+    encoder = TinyEncoder(device="cuda")
+    plan = compile([Experiment.model_validate({**BASE, "seed": 1})], [encoder.info])
+    prompts = encode_prompts(plan, [encoder], PromptCache())
+    settings = Settings(compile="off", graphs="off")
+    stream = optimize(plan, [encoder], prompts, settings=settings)
+    for _ in range(3):
+        next(stream)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(stream)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_graphs_give_the_same_picture() -> None:
+    found = []
+    for graphs in ("off", "on"):
+        encoder = TinyEncoder(device="cuda")
+        experiments = [Experiment.model_validate({**BASE, "seed": 1, "epochs": 8})]
+        plan = compile(experiments, [encoder.info])
+        prompts = encode_prompts(plan, [encoder], PromptCache())
+        settings = Settings(compile="off", graphs="on" if graphs == "on" else "off")
+        last = list(optimize(plan, [encoder], prompts, settings=settings))[-1]
+        assert isinstance(last, Finished)
+        found.append(last.picture.rgb)
+    torch.testing.assert_close(found[0], found[1], atol=1e-4, rtol=0)

@@ -109,7 +109,8 @@ class LayersCanvas(Canvas):
             color = self.draw.uniform(stream, step, (3, 1, 1))
             color = torch.where(now < 1, color, 1.0)
         else:
-            color = ground.new_tensor(kind).view(1, 3, 1, 1)
+            # filled, not copied from the host, for which the device would wait
+            color = torch.stack([ground.new_full((), c) for c in kind]).view(1, 3, 1, 1)
         return torch.lerp(color, torch.sigmoid(ground), self.buffers["faithful"])
 
     def picture(self, t: Tensor | float) -> Picture:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from clipig.cli.options import engine_options
+from clipig.errors import UsageError
 
 if TYPE_CHECKING:
     from clipig.bench import Report
+    from clipig.settings import Choice
 
 
 @click.command(short_help="Measure the speed on this machine.")
@@ -18,10 +20,14 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True,
               help="About how long to measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
+@click.option("--compile", "compiler", type=click.Choice(["auto", "on", "off"]), default="auto",
+              show_default=True, help="torch.compile of the transforms.")
+@click.option("--max-memory", metavar="SIZE", help="Use no more than, e.g., 6G.")
 @engine_options
 def command(
-    configs: tuple[str, ...], seconds: float, as_json: bool, model: str | None,
-    device: str | None, precision: str | None, **others: object,
+    configs: tuple[str, ...], seconds: float, as_json: bool, compiler: Choice,
+    max_memory: str | None, model: str | None, device: str | None, precision: str | None,
+    **others: object,
 ) -> None:
     """Measure the steps of CONFIG (default: penguin_piano) against their floor.
 
@@ -36,12 +42,21 @@ def command(
 
     from clipig.bench import measure
     from clipig.config.load import load
+    from clipig.memory import parse_bytes
     from clipig.session import Session
+    from clipig.settings import Settings
 
+    try:
+        limit = None if max_memory is None else parse_bytes(max_memory)
+    except ValueError:
+        raise UsageError(f"--max-memory: found {max_memory!r}, expected e.g. 6G or 500M") from None
     session = Session(model, device, precision)
     experiment = session.settle(load(*(configs or ("penguin_piano",))))[0]
     encoders = session.encoders(experiment)
-    report = measure(experiment, encoders, seconds, cache=session.prompts)
+    report = measure(
+        experiment, encoders, seconds, settings=Settings(compile=compiler), limit=limit,
+        cache=session.prompts,
+    )
     if as_json:
         click.echo(json.dumps(asdict(report)))
         return
