@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from clipig.encoders.architecture import Architecture, infer_architecture
+from clipig.encoders.blank import blank
 from clipig.encoders.clip_package import import_clip, import_clip_model
 from clipig.encoders.precision import to_dtype
 from clipig.encoders.protocol import EncoderInfo
@@ -167,7 +168,7 @@ def _build(state: Mapping[str, Tensor], device: torch.device) -> tuple[Any, Arch
 def empty_model(a: Architecture) -> Any:
     """A `clip.model.CLIP` on the meta device: shapes, but no memory and no initialisation."""
     clip_model = import_clip_model()
-    with torch.device("meta"):
+    with blank():
         model = clip_model.CLIP(
             a.embed,
             a.size,

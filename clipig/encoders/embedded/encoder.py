@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from torch import Tensor
 
+from clipig.encoders.blank import blank
 from clipig.encoders.embedded.network import Block, EmbeddedNetwork, NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.protocol import EncoderInfo
@@ -136,7 +137,7 @@ def encoder_from_bytes(
         tensors = {key: value.float() for key, value in load_tensors(data).items()}
         image_mean, text_mean = tensors.pop("gap.image", None), tensors.pop("gap.text", None)
         config = config_from_json(metadata["config"])
-        with torch.device("meta"):
+        with blank():
             network = EmbeddedNetwork(config)
         for key in network.state_dict():
             if key.endswith("num_batches_tracked"):
