@@ -474,6 +474,7 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
 
 
+@pytest.mark.slow
 def test_kill_and_resume_equals_an_undisturbed_run(recipe: Path, tmp_path: Path) -> None:
     words = ("rank", recipe, "--runs", 12, "--top", 2, "--bottom", 1, "--short-epochs", 8,
              "--final-epochs", 30, "--views", 6, "--batch", 2, "--seed", 5, "-q", "--resume")

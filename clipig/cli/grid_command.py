@@ -145,10 +145,7 @@ def start(options: Options) -> None:
         return print_plan(session, run, jobs)
     execute_batches = execute if options.ray is None else open_cluster(options.ray, meter.say)
     if begun is None:
-        root = options.folder
-        if not options.resume or not root.is_dir():
-            root = claim_folder(root)
-        run = replace(run, folder=Folder(root))
+        run = replace(run, folder=Folder(claim_folder(options.folder)))
         save_run(run, text_of(fetch(str(loaded.path))[0]))
     meter.say(f"{'going on in' if begun is not None else 'writing to'} {run.folder.root}/, "
               f"{len(cells)} cells, seed {seed}")
