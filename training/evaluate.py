@@ -82,6 +82,8 @@ def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[
     animals, _ = article_prompts()
     sets: dict[str, Callable[[], list[Prompt]]] = {
         "grid": lambda: [Prompt(a, b) for a in animals for b in GRID_THINGS],
+        "pairs": lambda: [Prompt(a, b) for a in animals for b in GRID_THINGS[:3]],
+        "nine": lambda: [Prompt(a, b) for a, b in zip(animals, GRID_THINGS, strict=True)],
         "animals": lambda: [Prompt(a) for a in animals],
         "nouns": lambda: [Prompt(noun) for noun in NOUNS],
     }
@@ -92,7 +94,7 @@ def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[
     seconds = (time.perf_counter() - began) / len(prompts)
     judge = load_embedded("embedded-judge")
     captions = [prompt.caption for prompt in prompts]
-    candidates = pair_captions() if which == "grid" else noun_captions()
+    candidates = pair_captions() if which in ("grid", "pairs", "nine") else noun_captions()
     candidates += [caption for caption in captions if caption not in candidates]
     ranks = judge_ranks(judge, pictures, prompts, candidates)
     labels = [f"{caption} {rank}" for caption, rank in zip(captions, ranks, strict=True)]
@@ -103,6 +105,7 @@ def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[
     count = len(ranks)
     return {
         name: {
+            "weights": embedded_info(model).checksum[:15],
             "pictures": count,
             "epochs": epochs or "as in the config",
             "candidates": len(candidates),
@@ -129,7 +132,9 @@ def main() -> None:
     parser.add_argument("part", choices=["retrieval", "speed", "pictures"])
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--recipe", choices=list(RECIPES), default="layers")
-    parser.add_argument("--set", choices=["grid", "animals", "nouns"], default="grid")
+    parser.add_argument(
+        "--set", choices=["grid", "pairs", "nine", "animals", "nouns"], default="grid"
+    )
     parser.add_argument("--epochs", type=int, default=0, help="0: as in the config")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
