@@ -30,7 +30,7 @@ step, coordinates, and gradients"""
 SHARE = 0.8
 """of the free memory that may be used; the rest is for what the estimate leaves out"""
 CPU_VIEWS = 96
-"""Views per step from which on larger batches are no faster on a CPU (docs/performance.md)"""
+"""About how many views per step are made at once on a CPU (a choice, see docs/performance.md)"""
 
 
 @dataclass(frozen=True)
