@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from clipig.graphs import Outcome
 from clipig.memory import Fit, fit, footprint, free_memory, parse_bytes
 from clipig.optimizers import OPTIMIZERS
 from clipig.plan import Plan, compile
-from clipig.settings import Settings, no_compiler
+from clipig.settings import Settings
 from tests.tiny_encoder import TinyEncoder
 
 BASE: dict[str, Any] = {
@@ -166,12 +167,16 @@ def test_bench_reports_what_it_measured() -> None:
     assert report.flops > 0
 
 
-@pytest.mark.slow
-def test_compiled_steps_give_the_same_picture() -> None:
-    if no_compiler(torch.device("cpu")):
-        pytest.skip("no compiler here")
+def test_traced_steps_give_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of `compile: on`, with a backend that needs no C++ compiler."""
+    real = torch.compile
+    monkeypatch.setattr("clipig.compiling.no_compiler", lambda device: None)
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend="eager", **options))
     plain = picture(Settings(), 1)
-    torch.testing.assert_close(picture(Settings(compile="on"), 1), plain, atol=1e-4, rtol=0)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message="the step is not compiled")
+        traced = picture(Settings(compile="on"), 1)
+    torch.testing.assert_close(traced, plain, atol=2e-5, rtol=0)
 
 
 def test_without_a_compiler_there_is_one_warning_and_a_picture(
