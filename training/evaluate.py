@@ -97,7 +97,8 @@ def evaluate_pictures(recipe: str, which: str, epochs: int, model: str) -> dict[
     candidates = pair_captions() if which in ("grid", "pairs", "nine") else noun_captions()
     candidates += [caption for caption in captions if caption not in candidates]
     ranks = judge_ranks(judge, pictures, prompts, candidates)
-    labels = [f"{caption} {rank}" for caption, rank in zip(captions, ranks, strict=True)]
+    names = [f"{p.animal} of {p.thing}" if p.thing else p.animal for p in prompts]
+    labels = [f"{name} {rank}" for name, rank in zip(names, ranks, strict=True)]
     name = f"{which}-{recipe.replace(' ', '-')}"
     save_sheet(OUT / f"{name}.jpg", pictures, labels, columns=9 if which != "nouns" else 10)
     KEPT.mkdir(parents=True, exist_ok=True)

@@ -115,6 +115,6 @@ def save_sheet(
         x, y = i % columns * (side + 2), i // columns * height
         pixels = (picture * 255).round().byte().permute(1, 2, 0).numpy()
         sheet.paste(Image.fromarray(pixels), (x, y))
-        draw.text((x + 2, y + side + 1), label[: side // 6], fill="black")
+        draw.text((x + 2, y + side + 1), label[: side // 5], fill="black")
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path, quality=88)
