@@ -44,7 +44,7 @@ MADE_OF = (
 SINGLE = ("a strawberry", "a red heart", "a ladybug", "an owl", "a soccer ball", "a frog")
 WAVES = ("a peacock", "a fish")
 NETWORKS = ("a red heart", "a sunflower")
-PIXELS = ("a penguin", "a ghost", "a skull")
+PIXELS = ("a penguin", "a ghost", "a skull", "a red heart")
 STICKERS = ("a turtle", "a dragon")
 TILES = ("pizza", "leaf")
 
@@ -66,7 +66,7 @@ def entries() -> list[Entry]:
     found += [(slug(t), "penguin_piano", t, fewer) for t in MADE_OF]
     found += [(slug(t), "pyramid", t, fewer) for t in SINGLE]
     found += [(f"siren_{slug(t)}", "siren", t, fewer) for t in NETWORKS]
-    found += [(f"palette_{slug(t)}", "palette", t, fewer) for t in PIXELS]
+    found += [(f"pixel_art_{slug(t)}", str(examples / "pixel_art.yaml"), t, ()) for t in PIXELS]
     found += [(f"fourier_{slug(t)}", "fourier", t, fewer) for t in WAVES]
     found += [(f"sticker_{slug(t)}", str(examples / "sticker.yaml"), t, ()) for t in STICKERS]
     found += [
