@@ -142,6 +142,15 @@ def sgd(subject: Subject, budget: int) -> Config:
     return config
 
 
+def vivid(subject: Subject, budget: int, canvas: Any, size: int = 192) -> Config:
+    """The views of `base` with more contrast and coloured noise, no price on colour or detail."""
+    return changed(
+        base(subject, budget, canvas, size),
+        transforms=views(size, ".35-.25*t", ".4 1", "noise"),
+        constraints=[{"gray": {"weight": ".012/8"}}],
+    )
+
+
 Recipe = Callable[[Subject, int], Config]
 
 RECIPES: dict[str, Recipe] = {
@@ -149,15 +158,15 @@ RECIPES: dict[str, Recipe] = {
     "method 2": lambda s, n: shipped("method_2", s, max(1, n // 10)),
     "pixels": lambda s, n: base(s, n, {"pixels": {"squash": "sigmoid"}}),
     "pyramid": pyramid,
-    "fourier": lambda s, n: base(
+    "fourier": lambda s, n: vivid(
         s, n, {"fourier": {"spectrum": 96, "decay": 1.2, "rate": 3, "color": "rgb"}}
     ),
-    "maco": lambda s, n: base(
+    "maco": lambda s, n: vivid(
         s, n, {"fourier": {"magnitude": "fixed", "spectrum": 96, "decay": 1.3, "rate": 8}}
     ),
-    "siren": lambda s, n: base(s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64),
+    "siren": lambda s, n: vivid(s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64),
     "layers": layers,
-    "palette": lambda s, n: base(s, n, {"palette": {"cells": 32, "colors": 8}}),
+    "palette": lambda s, n: vivid(s, n, {"palette": {"cells": 32, "colors": 8}}),
 }
 """The comparison of the canvases."""
 
