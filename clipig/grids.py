@@ -193,10 +193,15 @@ def load_grid(source: str | Path) -> Loaded:
     tree, problems = parse(data, name)
     if tree is None or problems:
         raise ConfigError(problems)
+    if tree.step("axes") is None:
+        message = "found no `axes`, expected named lists"
+        if tree.step("targets") is not None:
+            message += "; this looks like a config: try clipig run"
+        raise ConfigError([tree.place.problem(message)])
     try:
         grid = Grid.model_validate(tree.plain())
     except ValidationError as e:
-        raise ConfigError(problems_of(tree, e)) from None
+        raise ConfigError(problems_of(tree, e, Grid)) from None
     loaded = Loaded(grid, tree, path, find.stem(source))
     if problems := list(_blanks(loaded)):
         raise ConfigError(problems)
