@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from clipig.cli.options import engine_options
+from clipig.cli.options import engine_options, speed_options
 
 if TYPE_CHECKING:
     from clipig.batches import Job
@@ -55,6 +55,7 @@ REFRESH = 30.0
               "without ADDRESS, on this machine. Needs the extra clipig[ray].")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the page's name.")
 @engine_options
+@speed_options
 def command(**options: object) -> None:
     """Make a picture for each combination of the lists in GRID, and a page to browse them.
 
@@ -90,6 +91,8 @@ class Options:
     model: str | None
     device: str | None
     precision: str | None
+    compiling: Literal["auto", "on", "off"]
+    max_memory: int | None
 
     @property
     def folder(self) -> Path:
@@ -120,12 +123,14 @@ def start(options: Options) -> None:
     )
     from clipig.grids import load_grid
     from clipig.session import Session
+    from clipig.settings import Settings
 
     meter = Meter(options.quiet)
     loaded = load_grid(options.grid)
     places = select(loaded, options.only, options.shard, options.limit)
     session = Session(
         options.model, options.device, options.precision,
+        max_memory=options.max_memory, settings=Settings(compile=options.compiling),
         progress=None if options.quiet else Download(),
     )
     begun = stored_seed(options.folder) if options.resume else None

@@ -6,12 +6,12 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 from click.core import ParameterSource
 
-from clipig.cli.options import engine_options
+from clipig.cli.options import engine_options, speed_options
 from clipig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ KEPT = ("runs", "top", "bottom", "short_epochs", "final_epochs", "restart", "vie
               "without ADDRESS, on this machine. Needs the extra clipig[ray].")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the table.")
 @engine_options
+@speed_options
 @click.pass_context
 def command(context: click.Context, /, **options: object) -> None:
     """Make many short runs of CONFIG, rate them over fresh views, finish the best and the worst.
@@ -118,6 +119,8 @@ class Options:
     model: str | None
     device: str | None
     precision: str | None
+    compiling: Literal["auto", "on", "off"]
+    max_memory: int | None
 
     @property
     def restart(self) -> bool:
@@ -147,11 +150,15 @@ def start(options: Options, given: frozenset[str]) -> None:
     from clipig.ranking import load_ranking, rank, save_ranking
     from clipig.ranking_report import table, write_report
     from clipig.session import Session
+    from clipig.settings import Settings as SpeedSettings
 
     if options.by == "held-out" and not options.judge and not options.resume:
         raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
     meter = Meter(options.quiet)
-    session = Session(progress=None if options.quiet else Download())
+    session = Session(
+        max_memory=options.max_memory, settings=SpeedSettings(compile=options.compiling),
+        progress=None if options.quiet else Download(),
+    )
     begun = options.resume and (options.folder / "settings.json").exists()
     if begun:
         ranking = load_ranking(options.folder)
