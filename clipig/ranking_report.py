@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -27,6 +29,7 @@ COLUMNS = (
     "picture", "final_picture", "seconds", "error",
 )
 LEVEL, DRAWS = 0.95, 2000
+WIDE = 8
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Agreement:
 
 
 def agreement(name: str, x: Sequence[float], y: Sequence[float]) -> Agreement | None:
-    """The correlation of two lists of scores; None for fewer than 4 or for constant ones."""
-    if len(x) < 4 or len(set(x)) < 2 or len(set(y)) < 2:
+    """The correlation of two lists of scores; None for fewer than 5 or for constant ones."""
+    if len(x) < 5 or len(set(x)) < 2 or len(set(y)) < 2:
         return None
     a, b = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
     rng = torch.Generator().manual_seed(0)
@@ -221,14 +224,24 @@ def write_contact_sheet(ranking: Ranking, ranked: Ranked) -> None:
     if not finals:
         return
     pictures, labels = [], []
-    for rows, title in (
-        ([ranked.short[r.name] for r in finals], "short"), (finals, "final"),
-    ):
-        for row in rows:
-            try:
-                pictures.append(load_image(root / row.picture))
-            except ClipigError:
-                continue
-            labels.append(f"#{int(row.name)} {title} {_show(score_of(ranking, row)).strip()}")
-    sheet = contact_sheet(pictures, labels, columns=len(finals), cell=192)
+    for i in range(0, len(finals), WIDE):
+        part = finals[i : i + WIDE]
+        shorts = [ranked.short[row.name] for row in part]
+        for rows, title in ((shorts, "short"), (part, "final")):
+            for row in rows:
+                pictures.append(_picture(root / row.picture))
+                score = _show(score_of(ranking, row)).strip()
+                labels.append(f"#{int(row.name)} {title} {score}")
+            if i:  # the last line may be shorter than the first
+                pictures += [_picture(None)] * (WIDE - len(part))
+                labels += [""] * (WIDE - len(part))
+    sheet = contact_sheet(pictures, labels, columns=min(len(finals), WIDE), cell=192)
     save_png(sheet, root / "contact_sheet.png", overwrite=True)
+
+
+def _picture(path: Path | None) -> torch.Tensor:
+    """A picture, or white where there is none."""
+    if path is not None:
+        with contextlib.suppress(ClipigError):
+            return load_image(path)
+    return torch.ones(3, 8, 8)
