@@ -152,6 +152,15 @@ def test_snapshots_and_animation(folder: Path) -> None:
         assert animation.n_frames > 1
 
 
+def test_a_folder_does_not_hide_a_shipped_config(folder: Path) -> None:
+    (folder / "method_1").mkdir()
+    args = ["method_1", "-e", "1", "--model", "embedded", "-q", "-o", "a.png"]
+    clipig("run", *args, cwd=folder)
+    assert (folder / "a.png").exists()
+    (folder / "other").mkdir()
+    assert "found a folder" in clipig("run", "other", cwd=folder, code=2).stderr
+
+
 def test_dry_run_makes_nothing(folder: Path) -> None:
     told = clipig("run", "small.yaml", "--dry-run", cwd=folder).stdout
     assert "canvas 16x16, 2 views per run" in told

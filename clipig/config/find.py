@@ -16,16 +16,16 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     """The bytes of a config and the name to call it by in messages.
 
     `source` is a path, the name of a shipped config, or `-` for standard input.
-    A file goes before a shipped config of the same name. Raises ConfigError.
+    A file goes before a shipped config of the same name, a folder does not.
+    Raises ConfigError.
     """
     if source == "-":
         return sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"
     place = Place(str(source))
     path = Path(source).expanduser()
     try:
-        if path.is_dir():
-            raise ConfigError([place.problem("found a folder, expected a config file")])
-        if path.exists():
+        folder = path.is_dir()
+        if path.exists() and not folder:
             with path.open("rb") as file:
                 return file.read(MAX_BYTES + 1), str(source)
     except (OSError, ValueError) as e:
@@ -35,6 +35,8 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     name = str(source).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
     if name in known:
         return known[name].read_bytes(), str(source)
+    if folder:
+        raise ConfigError([place.problem("found a folder, expected a config file")])
     raise ConfigError([place.problem(_unknown(path, name, list(known)))])
 
 
