@@ -256,7 +256,7 @@ def make_cell(loaded: Loaded, index: Sequence[int], seed: int) -> Cell:
     experiment = _read(tree, changes)
     experiment = _worded(experiment, patches, words)
     own = seed if grid.seeds == "same" else derive_seed(seed, "cell", *labels)
-    if experiment.seed is None:
+    if "seed" not in changes:  # a recipe's own seed would be that of all cells
         experiment = experiment.model_copy(update={"seed": own})
     return Cell(tuple(index), labels, slug("-".join(labels)), experiment)
 

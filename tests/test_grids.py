@@ -132,6 +132,7 @@ def test_grid_seed_is_not_that_of_other_cells(folder: Path) -> None:
     (folder / "same.yaml").write_text(text)
     loaded = load_grid(folder / "same.yaml")
     assert {make_cell(loaded, i, 9).experiment.seed for i in loaded.coordinates()} == {9}
+    (folder / "tiny.yaml").write_text(TINY + "seed: 4\n")
     each = load_grid(folder / "grid.yaml")
     assert len({make_cell(each, i, 9).experiment.seed for i in each.coordinates()}) == 8
 
