@@ -8,6 +8,7 @@ escapes is a defect and shows its traceback.
 from __future__ import annotations
 
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -91,6 +92,9 @@ def _show_warning(
 
 def main(args: list[str] | None = None) -> None:
     """The program `clipig`. SIGTERM (a cluster's "time is up") ends it like Ctrl-C."""
+    # read by OpenMP when torch is imported: threads that wait by spinning make a run on
+    # a machine that others use, too, ten times slower; sleeping costs a tenth at most
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
