@@ -129,7 +129,6 @@ class Files:
     def _flush(self) -> None:
         """Append the steps since the last time to the trace."""
         lines = [json.dumps(_record(group, event)) for group, event in self._pending]
-        self._pending.clear()
         if not lines:
             return
         try:
@@ -137,6 +136,9 @@ class Files:
                 file.write("\n".join(lines) + "\n")
         except OSError as fault:
             raise OutputError(f"{self.place.trace}: cannot be written: {fault.strerror}") from fault
+        # an interruption before this line writes them twice, which `cut_trace` mends;
+        # clearing first would lose them
+        self._pending.clear()
 
 
 def _patience() -> float:
@@ -164,17 +166,18 @@ def _record(group: Group, event: Step) -> dict[str, object]:
 
 
 def cut_trace(path: Path, step_epoch: int) -> None:
-    """Drop the lines of a trace from an epoch on: they will be made again."""
+    """Drop the lines of a trace from an epoch on, which will be made again, and doubles."""
     if not path.exists():
         return
-    kept = []
+    kept = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["epoch"] < step_epoch:
-                kept.append(line)
+            record = json.loads(line)
+            if record["epoch"] < step_epoch:
+                kept[str(record.get("runs")), record["epoch"]] = line
         except (ValueError, KeyError, TypeError):
             break  # a line cut short by a crash
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    path.write_text("".join(f"{line}\n" for line in kept.values()), encoding="utf-8")
 
 
 def describe(
