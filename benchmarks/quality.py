@@ -3,7 +3,8 @@
     python benchmarks/quality.py --out quality/ [--subjects 36] [--seeds 2] [--budget 800]
         [--recipes pyramid layers ...] [--ablations] [--judge embedded-judge] [--report]
 
-Every recipe gets the same number of view evaluations per picture. Pictures that
+Every recipe gets the same number of view evaluations per picture; two guides
+(`--second MODEL`, for the recipe `ensemble`) share it. Pictures that
 are already in the folder are not made again, so a stopped run goes on where it
 was, and a larger one adds to a smaller one. `--report` only measures and
 writes. Results: `results.json`, `table.md` and contact sheets.
@@ -28,11 +29,10 @@ from torch import Tensor
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.quality_recipes import ABLATIONS, RECIPES, SUBJECTS, Subject
+from benchmarks.quality_recipes import ABLATIONS, ENSEMBLES, RECIPES, SUBJECTS, Subject
 from clipig.config.schema import Experiment
 from clipig.encoders import resolve
-from clipig.encoders.embedded.encoder import encoder_from_bytes
-from clipig.encoders.protocol import Encoder, EncoderInfo
+from clipig.grids import load_grid
 from clipig.images import load_image, save_png
 from clipig.measure import Row, interval, score
 from clipig.session import Session, collect
@@ -67,13 +67,15 @@ def batches(
 
 def make(
     out: Path, recipe: str, cells: Sequence[tuple[Subject, int]], budget: int, session: Session,
-    model: str, size: int,
+    models: Sequence[str], size: int,
 ) -> None:
     """Make and save pictures, and note the time that they took."""
     build = (RECIPES | ABLATIONS)[recipe]
     for batch in batches(cells, size):
+        guides = [{"name": m, "weight": f"1/{len(models)}"} for m in models]
         configs = [
-            {**build(s, budget), "seed": k, "model": model, "device": session.device or "auto"}
+            {**build(s, budget // len(models)), "seed": k, "model": guides,
+             "device": session.device or "auto"}
             for s, k in batch
         ]
         begun = time.perf_counter()
@@ -93,23 +95,12 @@ def make(
             file.write(json.dumps(line) + "\n")
 
 
-def load_judge(name: str, session: Session) -> Encoder:
-    """The judge by its name, or from a weights file of the embedded kind (with its index.json)."""
-    device = torch.device(session.device or "cpu")
-    path = Path(name)
-    if path.suffix == ".safetensors":
-        index = json.loads((path.parent / "index.json").read_text())
-        info = EncoderInfo(name=path.stem, **index[path.stem])
-        return encoder_from_bytes(path.read_bytes(), info, device)
-    return session.encoder(resolve(name), device)
-
-
 def measured(
     out: Path, recipes: Sequence[str], subjects: Sequence[Subject], seeds: int,
     session: Session, judge: str, candidates: Sequence[str],
 ) -> dict[str, list[tuple[Subject, int, Row]]]:
     """The measures of all pictures that are there, by recipe."""
-    encoder = load_judge(judge, session)
+    encoder = session.encoder(resolve(judge), torch.device(session.device or "cpu"), "fp32")
     found: dict[str, list[tuple[Subject, int, Row]]] = {}
     for recipe in recipes:
         cells = [(s, k) for s in subjects for k in range(seeds)
@@ -225,6 +216,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, default=800, help="view evaluations per picture")
     parser.add_argument("--batch", type=int, default=6, help="pictures made at once")
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--second", help="a further guide, for the ensemble")
     parser.add_argument("--judge", default="embedded-judge")
     parser.add_argument("--against", default="method 2")
     parser.add_argument("--device")
@@ -233,9 +225,11 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    if chosen.judge == chosen.model:
+    if chosen.judge in (chosen.model, chosen.second):
         print("the judge guided the pictures itself: its ranks mean nothing", file=sys.stderr)
     recipes = chosen.recipes or [*(ABLATIONS if chosen.ablations else RECIPES)]
+    if not chosen.second:
+        recipes = [r for r in recipes if r not in ENSEMBLES]
     count = max(1, min(chosen.subjects, len(SUBJECTS)))
     # evenly spread, so that few subjects are of both kinds
     subjects = [SUBJECTS[i * len(SUBJECTS) // count] for i in range(count)]
@@ -244,13 +238,14 @@ def main() -> None:
     if not chosen.report:
         for recipe in recipes:
             cells = missing(chosen.out, recipe, subjects, chosen.seeds)
-            make(chosen.out, recipe, cells, chosen.budget, session, chosen.model, chosen.batch)
-    animals = sorted({s.animal for s in SUBJECTS if s.thing})
-    things = sorted({s.thing for s in SUBJECTS if s.thing})
-    candidates = [
+            models = [chosen.model, *([chosen.second] if recipe in ENSEMBLES else [])]
+            make(chosen.out, recipe, cells, chosen.budget, session, models, chosen.batch)
+    axes = load_grid("grid_article").grid.axes
+    animals, things = ([entry.name for entry in axes[name]] for name in ("animal", "thing"))
+    candidates = list(dict.fromkeys([
         *(Subject(a, t).text for a in animals for t in things), *(s.text for s in SUBJECTS),
-        *(Subject(a).alone for a in animals),
-    ]
+        *(Subject(name).alone for name in (*animals, *things)),
+    ]))
     found = measured(
         chosen.out, recipes, subjects, chosen.seeds, session, chosen.judge, candidates
     )
@@ -259,7 +254,7 @@ def main() -> None:
     (chosen.out / "table.md").write_text(text)
     (chosen.out / "results.json").write_text(json.dumps({
         "judge": Path(chosen.judge).stem, "model": chosen.model, "budget": chosen.budget,
-        "candidates": len(set(candidates)), "table": table,
+        "second": chosen.second, "candidates": len(candidates), "table": table,
         "pictures": [
             {"recipe": r, "seed": k, **row.as_dict()}
             for r, rows in found.items() for _, k, row in rows

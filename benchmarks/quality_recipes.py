@@ -167,8 +167,12 @@ RECIPES: dict[str, Recipe] = {
     "siren": lambda s, n: vivid(s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64),
     "layers": layers,
     "palette": lambda s, n: vivid(s, n, {"palette": {"cells": 32, "colors": 8}}),
+    "ensemble": pyramid,
 }
 """The comparison of the canvases."""
+
+ENSEMBLES = frozenset({"ensemble"})
+"""Recipes guided by two models at once."""
 
 ABLATIONS: dict[str, Recipe] = {
     "pyramid": pyramid,

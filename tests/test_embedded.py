@@ -6,15 +6,19 @@ import hashlib
 import time
 import warnings
 from importlib import resources
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from clipig import encoders
 from clipig.encoders.embedded import (
     EmbeddedEncoder,
     embedded_info,
     embedded_names,
     encoder_from_bytes,
+    file_info,
     load_embedded,
 )
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
@@ -159,6 +163,41 @@ def test_damaged_weights_are_an_error() -> None:
     for broken in (data[:1000], b"", data[: len(data) // 2]):
         with pytest.raises(EncoderError, match="damaged"):
             encoder_from_bytes(broken, embedded_info())
+
+
+def test_weights_file_is_a_model(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(PACKAGE.joinpath("embedded-judge.safetensors").read_bytes())
+    info = encoders.resolve(str(path))
+    packed = embedded_info("embedded-judge")
+    assert (info.name, info.size, info.width) == (str(path), packed.size, packed.width)
+    assert info.checksum == packed.checksum
+    views = torch.rand(2, 3, 64, 64)
+    mine = encoders.load(info, precision="fp32")
+    torch.testing.assert_close(
+        mine.encode_image(views), load_embedded("embedded-judge").encode_image(views)
+    )
+
+
+@pytest.mark.parametrize("config", [
+    '{"text_depth": 1000000000}', '{"depths": [0, 1, 1, 100000]}', '{"channels": [-1]}',
+    '{"size": "big"}', '{"activation": "eval"}', '{"layers": 3}', "[]", "{",
+])
+def test_hostile_weights_file_is_an_error(tmp_path: Path, config: str) -> None:
+    path = tmp_path / "bad.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"config": config, "vocabulary": "cat dog"})
+    with pytest.raises(EncoderError, match="damaged"):
+        encoders.resolve(str(path))
+
+
+def test_other_safetensors_are_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "other.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"format": "pt"})
+    assert file_info(str(path)) is None
+    path.write_bytes(b"\xff" * 100)
+    assert file_info(str(path)) is None
+    with pytest.raises(EncoderError):
+        encoders.resolve(str(path))
 
 
 def test_gap_is_a_direction(encoder: EmbeddedEncoder) -> None:

@@ -40,20 +40,31 @@ def load(
         info = resolve(info, cache=cache)
     if info.name == AUTO:
         raise EncoderError("auto must be resolved before it is loaded")
+    own = info.name in EMBEDDED or _is_own_file(info.name)
     if precision == "auto":
         precision = pick_precision(device)
-        if precision == "fp16" and info.name in EMBEDDED:
+        if precision == "fp16" and own:
             precision = "fp32"  # too small to need it, and never tried in fp16
     to_dtype(precision)  # raises for an unknown one
-    if info.name in EMBEDDED:
-        from clipig.encoders.embedded import load_embedded
+    if own:
+        from clipig.encoders.embedded import load_embedded, load_file
 
-        return load_embedded(info.name, device, precision)
+        read = load_embedded if info.name in EMBEDDED else load_file
+        return read(info.name, device, precision)
     if info.name.startswith(OPEN_CLIP):
         from clipig.encoders.openclip import OpenClipEncoder
 
         return OpenClipEncoder(info, device, precision, cache=cache)
     return _load_openai(info, device, precision, progress, cache)
+
+
+def _is_own_file(name: str) -> bool:
+    """Whether it is a weights file of the embedded kind."""
+    if name in OPENAI or name.startswith(OPEN_CLIP):
+        return False
+    from clipig.encoders.embedded import file_info
+
+    return file_info(name) is not None
 
 
 def _load_openai(

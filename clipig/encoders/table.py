@@ -136,9 +136,11 @@ def resolve(
 
         return open_clip_info(name)
     if looks_like_path(name):
-        from clipig.encoders.checkpoint import checkpoint_info
+        from clipig.encoders.checkpoint import checked_path, checkpoint_info
+        from clipig.encoders.embedded import file_info
 
-        return checkpoint_info(name)
+        checked_path(name)
+        return file_info(name) or checkpoint_info(name)
     raise unknown_model(name)
 
 

@@ -5,7 +5,9 @@ from clipig.encoders.embedded.encoder import (
     embedded_info,
     embedded_names,
     encoder_from_bytes,
+    file_info,
     load_embedded,
+    load_file,
 )
 
 __all__ = [
@@ -13,5 +15,7 @@ __all__ = [
     "embedded_info",
     "embedded_names",
     "encoder_from_bytes",
+    "file_info",
     "load_embedded",
+    "load_file",
 ]

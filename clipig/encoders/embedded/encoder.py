@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,12 +15,15 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from clipig.encoders.blank import blank
-from clipig.encoders.embedded.network import Block, EmbeddedNetwork, NetworkConfig
+from clipig.encoders.checkpoint import file_sha256
+from clipig.encoders.embedded.network import ACTIVATIONS, Block, EmbeddedNetwork, NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.protocol import EncoderInfo
+from clipig.encoders.table import ASKED
 from clipig.errors import EncoderError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_LONGEST_HEADER = 1 << 24
 
 
 class EmbeddedEncoder:
@@ -133,7 +137,7 @@ def encoder_from_bytes(
         choices = ", ".join(PRECISIONS)
         raise EncoderError(f"{info.name}: precision {precision!r} is not one of: {choices}")
     try:
-        metadata = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])["__metadata__"]
+        metadata = _metadata(data)
         tensors = {key: value.float() for key, value in load_tensors(data).items()}
         image_mean, text_mean = tensors.pop("gap.image", None), tensors.pop("gap.text", None)
         config = config_from_json(metadata["config"])
@@ -151,11 +155,75 @@ def encoder_from_bytes(
     return EmbeddedEncoder(network, known, info, torch.device(device), PRECISIONS[precision], gap)
 
 
+def file_info(name: str) -> EncoderInfo | None:
+    """What is known of a weights file of this kind (`training.weights` writes them).
+
+    None if it is not there or of another kind. Raises `EncoderError` if it is damaged.
+    """
+    path = Path(name).expanduser()
+    if path.suffix.lower() != ".safetensors":
+        return None
+    try:
+        with path.open("rb") as file:
+            start = file.read(8)
+            metadata = _metadata(start + file.read(min(_length(start), _LONGEST_HEADER)))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if not {"config", "vocabulary"} <= set(metadata):
+        return None
+    try:
+        config = config_from_json(metadata["config"])
+    except (ValueError, TypeError) as error:
+        raise EncoderError(f"{name}: the weights file is damaged: {error}") from error
+    checksum = f"sha256:{file_sha256(path)}"
+    return EncoderInfo(name, config.size, config.width, config.context, ASKED, checksum)
+
+
+def load_file(
+    name: str, device: torch.device | str = "cpu", precision: str = "fp32"
+) -> EmbeddedEncoder:
+    """Load a weights file of this kind; errors as in `load_embedded`."""
+    info = file_info(name)
+    if info is None:
+        raise EncoderError(f"{name}: no weights file of the embedded kind")
+    return encoder_from_bytes(Path(name).expanduser().read_bytes(), info, device, precision)
+
+
 def config_from_json(text: str) -> NetworkConfig:
-    """The network's shape from the JSON in the weights file."""
+    """The network's shape from the JSON in the weights file.
+
+    Raises `ValueError` or `TypeError` for one that no such network can have: a file
+    may come from anywhere, and building takes time before shapes are compared.
+    """
     entries: dict[str, Any] = json.loads(text)
+    if not isinstance(entries, dict):
+        raise TypeError("the configuration is no mapping")
     lists = {key: tuple(value) for key, value in entries.items() if isinstance(value, list)}
-    return NetworkConfig(**{**entries, **lists})
+    config = NetworkConfig(**{**entries, **lists})
+    for name, value in vars(config).items():
+        limit = 64 if "depth" in name else 1 << 20
+        numbers = value if isinstance(value, tuple) else (value,)
+        if name == "activation":
+            if value not in ACTIVATIONS:
+                raise ValueError(f"{name} is {value!r}")
+        elif len(numbers) > 16 or not all(
+            isinstance(n, int) and 0 <= n <= limit for n in numbers
+        ):
+            raise ValueError(f"{name} is {value!r}")
+    return config
+
+
+def _metadata(data: bytes) -> dict[str, str]:
+    """The words in a safetensors header. Raises `ValueError`, `KeyError` or `TypeError`."""
+    found: dict[str, str] = json.loads(data[8 : 8 + _length(data)])["__metadata__"]
+    if not isinstance(found, dict):
+        raise TypeError("the header's metadata is no mapping")
+    return found
+
+
+def _length(data: bytes) -> int:
+    """Bytes of a safetensors header, as the file says."""
+    return int.from_bytes(data[:8], "little")
 
 
 def _index() -> dict[str, dict[str, Any]]:
