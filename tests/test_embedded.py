@@ -119,6 +119,9 @@ def test_features_are_differentiable_maps(encoder: EmbeddedEncoder) -> None:
     assert all(m.ndim == 4 and len(m) == 2 and m.dtype == torch.float32 for m in maps)
     maps[0].square().mean().backward()
     assert views.grad is not None
+    embedded, same = encoder.encode_with_features(views)
+    assert torch.equal(embedded, encoder.encode_image(views))
+    assert all(torch.equal(a, b) for a, b in zip(same, maps, strict=True))
 
 
 def test_unknown_words_are_named_once(encoder: EmbeddedEncoder) -> None:

@@ -172,6 +172,40 @@ def test_features_are_maps_with_gradient(model: Any) -> None:
     assert torch.autograd.grad(sum(f.square().mean() for f in found), views)[0].abs().sum() > 0
 
 
+def pull_of_maps(encoder: Any, views: Tensor, joint: bool = False, factor: float = 1) -> Tensor:
+    """Gradient of all early maps (and of the embedding, if `joint`) to the views."""
+    views = views.clone().requires_grad_(True)
+    embedded, maps = encoder.encode_with_features(views) if joint else (None, None)
+    loss = sum(f.square().mean() for f in (maps or encoder.features(views)))
+    loss = loss if embedded is None else loss + embedded[:, 0].sum()
+    (found,) = torch.autograd.grad(factor * loss, views)
+    return found
+
+
+def test_both_in_one_pass(model: Any) -> None:
+    encoder = OpenAIEncoder(model.state_dict(), INFO)
+    size = encoder.info.size
+    views = torch.rand(2, 3, size, size)
+    embedded, maps = encoder.encode_with_features(views)
+    torch.testing.assert_close(embedded, encoder.encode_image(views), atol=1e-6, rtol=1e-5)
+    assert [m.shape for m in maps] == [m.shape for m in encoder.features(views)]
+    for ours, alone in zip(maps, encoder.features(views), strict=True):
+        torch.testing.assert_close(ours, alone, atol=1e-5, rtol=1e-5)
+    target = torch.eye(encoder.info.width)[:1].expand(2, -1)
+    apart = gradient(encoder.encode_image, views, target) + pull_of_maps(encoder, views)
+    joint = pull_of_maps(encoder, views, joint=True)
+    assert F.cosine_similarity(joint.flatten(), apart.flatten(), dim=0) > 0.9999
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_fp16_gradients_of_maps_do_not_vanish(model: Any, joint: bool) -> None:
+    full, half = (OpenAIEncoder(model.state_dict(), INFO, precision=p) for p in ("fp32", "fp16"))
+    views = torch.rand(2, 3, full.info.size, full.info.size)
+    slopes = [pull_of_maps(e, views, joint, 1e-9).flatten() for e in (full, half)]
+    assert slopes[1].dtype == torch.float32
+    assert F.cosine_similarity(1e9 * slopes[0], 1e9 * slopes[1], dim=0) > 0.97
+
+
 def test_a_wrong_size_is_refused(state: State) -> None:
     encoder = OpenAIEncoder(state, INFO)
     for shape in ((1, 3, 31, 32), (3, 32, 32), (1, 4, 32, 32)):
@@ -497,6 +531,49 @@ def test_open_clip_with_a_file(tmp_path: Path, state: State) -> None:
     torch.save({"a": torch.zeros(1)}, tmp_path / "bad.pt")
     with pytest.raises(EncoderError, match="cannot be loaded"):
         load(f"open_clip:clipig-tiny/{tmp_path / 'bad.pt'}")
+
+
+TOWERS: dict[str, dict[str, Any]] = {
+    "ViT": {"image_size": 32, "layers": 3, "width": 64, "patch_size": 8},
+    "ResNet": {"image_size": 64, "layers": [1, 1, 1, 1], "width": 8},
+    "timm ViT": {
+        "timm_model_name": "vit_tiny_patch16_224", "timm_model_pretrained": False,
+        "timm_pool": "map", "timm_proj": "none", "image_size": 224,
+    },
+    "timm ConvNet": {
+        "timm_model_name": "convnext_atto", "timm_model_pretrained": False,
+        "timm_pool": "", "timm_proj": "linear", "image_size": 64,
+    },
+}
+
+
+@pytest.mark.parametrize("kind", TOWERS)
+def test_early_layers_of_open_clip(kind: str, tmp_path: Path) -> None:
+    open_clip = pytest.importorskip("open_clip")
+    vision, name = TOWERS[kind], f"clipig-{kind.replace(' ', '-').lower()}"
+    text = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+    width = 192 if kind == "timm ViT" else 32
+    config = {"embed_dim": width, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / f"{name}.json")
+    torch.manual_seed(1)
+    torch.save(open_clip.create_model(name).state_dict(), tmp_path / "weights.pt")
+    size = vision["image_size"]
+    views = torch.rand(3, 3, size, size)
+    info = resolve(f"open_clip:{name}/{tmp_path / 'weights.pt'}")
+    slopes = []
+    for precision in ("fp32", "fp16"):
+        encoder = load(info, precision=precision)
+        maps = encoder.features(views)
+        assert len(maps) >= 3
+        assert all(m.ndim == 4 and len(m) == 3 and m.dtype == torch.float32 for m in maps)
+        alone = encoder.features(views[1:2])
+        if precision == "fp32":
+            for one, many in zip(alone, maps, strict=True):
+                torch.testing.assert_close(one[0], many[1], atol=1e-4, rtol=1e-4)
+        slopes.append(pull_of_maps(encoder, views, factor=1e-7).flatten() * 1e7)
+    assert float(slopes[0].norm()) > 0
+    assert F.cosine_similarity(*slopes, dim=0) > 0.97
 
 
 # Precision, the `clip` package

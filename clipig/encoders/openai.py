@@ -85,17 +85,25 @@ class OpenAIEncoder:
 
     def encode_image(self, views: Tensor) -> Tensor:
         """`[B, 3, size, size]` in [0, 1] to `[B, D]` float32 of length one."""
-        views = self._checked(views)
-        if self._dtype == torch.float16:
-            scale = GradientScale()
-            embedded = scale.enlarge(self._tower(scale.restore(views)))
-        else:
-            embedded = self._tower(views)
-        return F.normalize(embedded, dim=-1)
+        scale, views = self._scaled(views)
+        return F.normalize(scale.enlarge(self._tower(views))[0], dim=-1)
 
     def features(self, views: Tensor) -> list[Tensor]:
         """Early activations `[B, C, h, w]`: ViT patch grid and 4 blocks; ResNet stem, 2 stages."""
-        return self._tower.features(self._checked(views))
+        scale, views = self._scaled(views)
+        return list(scale.enlarge(*self._tower.features(views)))
+
+    def encode_with_features(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `encode_image` and `features` give, in one pass."""
+        scale, views = self._scaled(views)
+        embedded, maps = self._tower.forward_features(views)
+        embedded, *maps = scale.enlarge(embedded, *maps)
+        return F.normalize(embedded, dim=-1), maps
+
+    def _scaled(self, views: Tensor) -> tuple[GradientScale, Tensor]:
+        """Checked views, and what keeps gradients inside the range of the arithmetic."""
+        scale = GradientScale(self._dtype == torch.float16)
+        return scale, scale.restore(self._checked(views))
 
     def count_tokens(self, text: str) -> int:
         """Tokens of a text, the start and end marks included."""

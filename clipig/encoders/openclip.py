@@ -153,24 +153,26 @@ class OpenClipEncoder:
     def encode_image(self, views: Tensor) -> Tensor:
         """`[B, 3, size, size]` in [0, 1] to `[B, D]` float32 of length one."""
         x = self._normalised(views)
-        scale = GradientScale() if self._dtype == torch.float16 else None
+        scale = GradientScale(self._dtype == torch.float16)
         with self._autocast():
-            embedded = self._model.encode_image(x if scale is None else scale.restore(x)).float()
-        return F.normalize(embedded if scale is None else scale.enlarge(embedded), dim=-1)
+            embedded = self._model.encode_image(scale.restore(x)).float()
+        return F.normalize(scale.enlarge(embedded)[0], dim=-1)
 
     def features(self, views: Tensor) -> list[Tensor]:
         """Early activations, `[B, C, h, w]` each. `EncoderError` where the model has none."""
         visual = self._model.visual
         if not hasattr(visual, "forward_intermediates"):
             raise EncoderError(f"{self._info.name} gives no access to its early layers")
+        x = self._normalised(views)
+        scale = GradientScale(self._dtype == torch.float16)
         with self._autocast():
             out = visual.forward_intermediates(
-                self._normalised(views),
+                scale.restore(x),
                 indices=list(range(_early_count(visual))),
                 stop_early=True,
                 intermediates_only=True,
             )
-        return [f.float() for f in out["image_intermediates"]]
+        return list(scale.enlarge(*(f.float() for f in out["image_intermediates"])))
 
     def _row(self, text: str) -> list[int] | None:
         """The tokens of a text with its marks, None where the tokeniser keeps its own counsel."""

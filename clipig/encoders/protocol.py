@@ -35,7 +35,8 @@ class Encoder(Protocol):
     """A frozen image-text model in eval mode.
 
     All weights have `requires_grad=False`; `encode_image` is differentiable to
-    its input and nothing else.
+    its input and nothing else. An encoder may also have `encode_with_features`,
+    which gives what `encode_image` and `features` do in one pass.
     """
 
     @property
@@ -65,8 +66,9 @@ class Encoder(Protocol):
         ...
 
     def features(self, views: Tensor) -> list[Tensor]:
-        """Activations of the early layers, coarse to fine order not implied.
+        """Activations of the early layers, first layer first, for style losses.
 
-        `views` as in `encode_image`. A list of `[B, C, h, w]`, for style losses.
+        `views` as in `encode_image`. A list of `[B, C, h, w]` float32, differentiable;
+        a transformer's tokens lie on their grid. Later layers are not run.
         """
         ...

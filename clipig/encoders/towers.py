@@ -29,6 +29,7 @@ from torch import Tensor, nn
 MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 _GELU = 1.702
+_EARLY_BLOCKS = 4  # of a transformer that `features` looks at
 
 
 def _split_heads(x: Tensor, heads: int) -> Tensor:
@@ -151,23 +152,35 @@ class TransformerTower(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """`[B, 3, size, size]` float32 to `[B, D]` float32."""
-        x = self._tokens(self._patches(views))
-        *blocks, last = self.blocks
-        for block in blocks:
+        return self._finished(self._tokens(self._patches(views)), 0)
+
+    def _finished(self, x: Tensor, done: int) -> Tensor:
+        """Tokens after `done` blocks, not the last, to `[B, D]`."""
+        for block in self.blocks[done:-1]:
             x = block(x)
-        x = last.forward_first(x)[:, 0]  # type: ignore[operator]
+        x = self.blocks[-1].forward_first(x)[:, 0]  # type: ignore[operator]
         out: Tensor = self.norm_post(x) @ self.proj
         return out
 
     def features(self, views: Tensor) -> list[Tensor]:
         """The patch grid and the outputs of the first four blocks, each `[B, C, g, g]`."""
+        return self._early(views)[0]
+
+    def forward_features(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` and `features` give, in one pass."""
+        found, tokens = self._early(views)
+        done = min(len(self.blocks) - 1, _EARLY_BLOCKS)
+        return self._finished(tokens[done], done), found
+
+    def _early(self, views: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Early maps, and the tokens before each block and after the last early one."""
         patches = self._patches(views)
         side = views.shape[-1] // self.patch
-        x, found = self._tokens(patches), [patches.float()]
-        for block in self.blocks[:4]:
-            x = block(x)
-            found.append(x[:, 1:])
-        return [f.transpose(1, 2).reshape(f.shape[0], -1, side, side) for f in found]
+        tokens = [self._tokens(patches)]
+        for block in self.blocks[:_EARLY_BLOCKS]:
+            tokens.append(block(tokens[-1]))
+        found = [patches.float(), *(x[:, 1:] for x in tokens[1:])]
+        return [f.transpose(1, 2).reshape(f.shape[0], -1, side, side) for f in found], tokens
 
 
 def _fused(conv: nn.Conv2d, norm: nn.BatchNorm2d, dtype: torch.dtype) -> nn.Conv2d:
@@ -242,14 +255,25 @@ class ResNetTower(nn.Module):
 
     def forward(self, views: Tensor) -> Tensor:
         """`[B, 3, size, size]` float32 to `[B, D]` float32."""
-        x = self._stem(views)
-        for layer in self.layers:
+        return self._finished(self._stem(views), 0)
+
+    def _finished(self, x: Tensor, done: int) -> Tensor:
+        """The output of `done` stages to `[B, D]`."""
+        for layer in self.layers[done:]:
             x = layer(x)
         return self._pool(x)
 
     def features(self, views: Tensor) -> list[Tensor]:
         """The stem and the first two stages, each `[B, C, h, w]` float32."""
+        return [f.float() for f in self._early(views)]
+
+    def forward_features(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `forward` and `features` give, in one pass."""
+        found = self._early(views)
+        return self._finished(found[-1], len(found) - 1), [f.float() for f in found]
+
+    def _early(self, views: Tensor) -> list[Tensor]:
         found = [self._stem(views)]
         for layer in self.layers[:2]:
             found.append(layer(found[-1]))
-        return [f.float() for f in found]
+        return found

@@ -74,7 +74,13 @@ class EmbeddedEncoder:
 
     def features(self, views: Tensor) -> list[Tensor]:
         """Activations of all stages but the last, fine to coarse, `[B, C, h, w]` float32."""
-        return [x.float() for x in self._image.stage_outputs(self._prepare(views))[:-1]]
+        early = len(self._image.stages) - 1
+        return [x.float() for x in self._image.stage_outputs(self._prepare(views), early)]
+
+    def encode_with_features(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """What `encode_image` and `features` give, in one pass."""
+        *early, last = self._image.stage_outputs(self._prepare(views))
+        return self._image.read_out(last), [x.float() for x in early]
 
     def _prepare(self, views: Tensor) -> Tensor:
         size = self.info.size

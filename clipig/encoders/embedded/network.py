@@ -85,14 +85,18 @@ class ImageTower(nn.Module):
         self.whiten = nn.BatchNorm1d(config.width, affine=False, momentum=0.02)
 
     def forward(self, views: Tensor) -> Tensor:
-        x = self.activation(self.norm(self.stage_outputs(views)[-1]))
+        return self.read_out(self.stage_outputs(views)[-1])
+
+    def read_out(self, last: Tensor) -> Tensor:
+        """The output of the last stage to `[B, D]`."""
+        x = self.activation(self.norm(last))
         x = torch.einsum("ncp,kcp->nkc", x.flatten(2), self.maps.to(x.dtype)).flatten(1)
         return F.normalize(self.whiten(self.project(x).float()), dim=-1)
 
-    def stage_outputs(self, views: Tensor) -> list[Tensor]:
-        """Activations after every stage, `[B, C, h, w]` each."""
+    def stage_outputs(self, views: Tensor, count: int | None = None) -> list[Tensor]:
+        """Activations after every stage, or the first `count`, `[B, C, h, w]` each."""
         outputs = [(views - 0.5) * 4]
-        for stage in self.stages:
+        for stage in self.stages[:count]:
             outputs.append(stage(outputs[-1]))
         return outputs[1:]
 
