@@ -119,7 +119,7 @@ class Studio:
         factors = {}
         targets = self.plan.experiment.targets
         for number, encoder in enumerate(self.encoders):
-            wanted = [i for i in self.prompts if targets[i].feature_scale == "fair"]
+            wanted = [i for i in self.prompts.features if targets[i].feature_scale == "fair"]
             rows = None
             if wanted:
                 side = encoder.info.size
@@ -127,7 +127,7 @@ class Studio:
                     whole = self.canvas.shown(self.canvas.picture(0.0)).rgb.clamp(0, 1)
                     whole = resize(whole, (side, side))
                     rows = encoder.encode_image(whole)[:, None]
-            for index, prompts in self.prompts.items():
+            for index, prompts in self.prompts.features.items():
                 embeddings = prompts[number]
                 factor = embeddings.new_ones(embeddings.shape[:2])
                 if rows is not None and index in wanted:

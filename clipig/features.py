@@ -13,9 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.config.schema import Feature, Target
+from clipig.constraints.style import Goal, Style
 from clipig.encoders.protocol import Encoder
 from clipig.errors import ConfigError, EncoderError, ImageError, Problem
 from clipig.plan import Plan, TargetPlan
+from clipig.styles import for_runs, references
 
 LoadImage = Callable[[str, int], Tensor]
 """A picture by its path or address, cropped to a square of the given side: `[3, s, s]`."""
@@ -33,6 +35,7 @@ class PromptCache:
     def __init__(self, load_image: LoadImage | None = None):
         self._load = load_image
         self._known: dict[tuple[str, str, str], Tensor] = {}
+        self._styles: dict[tuple[str, str, str], list[Goal]] = {}
 
     def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
         """`[F, D]`, unit rows. Raises `EncoderError` or `ImageError`."""
@@ -63,12 +66,30 @@ class PromptCache:
     def _image(self, encoder: Encoder, name: str) -> Tensor:
         key = _key(encoder, "image", name)
         if key not in self._known:
-            if self._load is None:
-                raise ValueError("image features need a loader")
-            picture = self._load(name, encoder.info.size).to(encoder.device)
+            picture = self._picture(name, encoder.info.size).to(encoder.device)
             with torch.no_grad():
                 self._known[key] = encoder.encode_image(picture[None])[0]
         return self._known[key]
+
+    def _picture(self, name: str, side: int) -> Tensor:
+        if self._load is None:
+            raise ValueError("pictures need a loader")
+        return self._load(name, side)
+
+    def style(self, encoder: Encoder, node: Style) -> list[Goal]:
+        """The goals of a style for its layers. Raises `EncoderError` or `ImageError`."""
+        key = _key(encoder, f"{node.statistics} {node.zoom:g}", node.image)
+        if key not in self._styles:
+            self._styles[key] = references(
+                encoder, lambda side: self._picture(node.image, side), node.statistics, node.zoom
+            )
+        known = self._styles[key]
+        for layer in node.layers or ():
+            if layer >= len(known):
+                raise EncoderError(
+                    f"found layer {layer}, expected 0 to {len(known) - 1} of {encoder.info.name}"
+                )
+        return known if node.layers is None else [known[layer] for layer in node.layers]
 
 
 def bridged(text: Tensor, encoder: Encoder, share: float) -> Tensor:
@@ -95,12 +116,20 @@ def _key(encoder: Encoder, kind: str, what: str) -> tuple[str, str, str]:
     return (encoder.info.name, kind, what)
 
 
-Prompts = Mapping[int, Sequence[Tensor]]
-"""By target: for each encoder the embeddings of its features, `[R, F, D]`."""
+@dataclass(frozen=True)
+class Prompts:
+    """What views are compared with.
+
+    features  by target: for each encoder the embeddings of its features, `[R, F, D]`
+    styles    by target and constraint: for each encoder the goals of its layers
+    """
+
+    features: Mapping[int, Sequence[Tensor]]
+    styles: Mapping[tuple[int, int], Sequence[Sequence[Goal]]]
 
 
 def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
-    """Embed all features of all runs of a plan.
+    """Embed all features of all runs of a plan, and look at the references of its styles.
 
     Raises `ConfigError` naming every text that is too long and every picture that
     cannot be had, or `EncoderError`.
@@ -108,16 +137,32 @@ def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) 
     problems = sorted(set(_faults(plan, encoders, cache)))
     if problems:
         raise ConfigError(problems)
-    prompts: dict[int, list[Tensor]] = {}
+    features: dict[int, list[Tensor]] = {}
+    styles: dict[tuple[int, int], list[list[Goal]]] = {}
     for index, target in enumerate(plan.experiment.targets):
-        if not target.active or not target.features:
-            continue
-        flat = [f for e in plan.experiments for f in e.targets[index].features]
-        prompts[index] = [
-            cache.embed(encoder, flat).unflatten(0, (plan.runs, len(target.features)))
-            for encoder in encoders
-        ]
-    return prompts
+        if target.active and target.features:
+            flat = [f for e in plan.experiments for f in e.targets[index].features]
+            features[index] = [
+                cache.embed(encoder, flat).unflatten(0, (plan.runs, len(target.features)))
+                for encoder in encoders
+            ]
+        for place, _ in styles_of(target):
+            peers = [e.targets[index].constraints[place] for e in plan.experiments]
+            styles[index, place] = [_goals(cache, encoder, peers) for encoder in encoders]
+    return Prompts(features, styles)
+
+
+def styles_of(target: Target) -> Iterator[tuple[int, Style]]:
+    """The styles of a target that is not switched off, with their places among the constraints."""
+    for place, node in enumerate(target.constraints if target.active else ()):
+        if isinstance(node, Style):
+            yield place, node
+
+
+def _goals(cache: PromptCache, encoder: Encoder, peers: Sequence[object]) -> list[Goal]:
+    """The goals of the same style of R runs, layer by layer."""
+    rows = [cache.style(encoder, node) for node in peers if isinstance(node, Style)]
+    return [for_runs(layer) for layer in zip(*rows, strict=True)]
 
 
 def _faults(
@@ -137,6 +182,16 @@ def _faults(
                             cache.embed(encoder, [feature])
                         except ImageError as e:
                             yield Problem("", 0, 0, f"{key}.image", str(e))
+            for c, style in styles_of(target):
+                key = f"targets[{t}].constraints[{c}].style"
+                for encoder in encoders:
+                    try:
+                        cache.style(encoder, style)
+                    except ImageError as e:
+                        yield Problem("", 0, 0, f"{key}.image", str(e))
+                    except EncoderError as e:
+                        place = key if style.layers is None else f"{key}.layers"
+                        yield Problem("", 0, 0, place, str(e))
 
 
 def _too_long(encoder: Encoder, text: str) -> str | None:

@@ -17,8 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipig.constraints.style import Statistics, statistic
 from clipig.encoders.protocol import Encoder
-from clipig.plan import Plan
+from clipig.plan import Plan, TargetPlan
+from clipig.styles import embed_with_maps
 
 FLOAT = 4
 CANVAS_COPIES = 12
@@ -55,19 +57,23 @@ class Fit:
     chunk: int | None
 
 
-def view_bytes(encoder: Encoder) -> int:
-    """Bytes that the encoder keeps for the backward pass, per view; measured once."""
+def view_bytes(encoder: Encoder, kinds: tuple[Statistics, ...] = ()) -> int:
+    """Bytes that the encoder keeps for the backward pass, per view; measured once.
+
+    With `kinds` also what these statistics of its early layers keep.
+    """
     known: dict[Any, int] = _KNOWN
-    key = (encoder.info.name, encoder.info.checksum, str(encoder.dtype), encoder.device.type)
+    info = encoder.info
+    key = (info.name, info.checksum, str(encoder.dtype), encoder.device.type, kinds)
     if key not in known:
-        known[key] = max(_kept(encoder, 2) - _kept(encoder, 1), 1)
+        known[key] = max(_kept(encoder, 2, kinds) - _kept(encoder, 1, kinds), 1)
     return known[key]
 
 
 _KNOWN: dict[Any, int] = {}
 
 
-def _kept(encoder: Encoder, views: int) -> int:
+def _kept(encoder: Encoder, views: int, kinds: Sequence[Statistics]) -> int:
     """Bytes of all tensors that autograd saves in a forward pass of some views."""
     seen: dict[int, int] = {}
 
@@ -81,23 +87,37 @@ def _kept(encoder: Encoder, views: int) -> int:
     side = encoder.info.size
     pixels = torch.zeros(views, 3, side, side, device=encoder.device, requires_grad=True)
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
-        encoder.encode_image(pixels)
+        if kinds:
+            maps = embed_with_maps(encoder, pixels)[1]
+            rows = [statistic(kind, m) for kind in kinds for m in maps]
+            [row.square() for row in rows]  # their distance from a goal
+        else:
+            encoder.encode_image(pixels)
     return sum(seen.values())
 
 
 def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     """What one run of a plan takes in its most expensive phase, in bytes."""
-    each = [view_bytes(e) for e in encoders]
-    most = Footprint(1, 1, max(each))
+    most = Footprint(1, 1, max(view_bytes(e) for e in encoders))
     for phase in plan.phases:
         everything = sum(t.views for t in phase.targets)
         pixels = sum({e.info.size**2 for e in encoders})
-        views = phase.views * sum(each)
+        seen = [
+            (t.views, [view_bytes(e, _kinds(t)) for e in encoders])
+            for t in phase.targets if t.features or t.styles
+        ]
+        views = sum(count * sum(each) for count, each in seen)
+        each = max((max(each) for _, each in seen), default=most.each)
         canvas = CANVAS_COPIES * 3 * phase.size[0] * phase.size[1] * FLOAT
         shown = VIEW_COPIES * everything * 3 * pixels * FLOAT
         if canvas + shown + views > most.run:
-            most = Footprint(canvas + shown + views, views, max(each))
+            most = Footprint(canvas + shown + views, views, each)
     return most
+
+
+def _kinds(target: TargetPlan) -> tuple[Statistics, ...]:
+    """The statistics that a target's styles ask for."""
+    return tuple(sorted({node.statistics for _, node in target.styles}))
 
 
 def free_memory(device: torch.device) -> int:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from clipig.binding import Bound, Clock, Table, bind, statics
 from clipig.canvases.frame import Frame
 from clipig.config.schema import Experiment, Target
+from clipig.constraints.style import Style
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
 from clipig.moments import Moment, clock_of, timeline
@@ -65,6 +66,12 @@ class TargetPlan:
     streams: tuple[int, ...]
     constraints: tuple[ConstraintPlan, ...]
 
+    @property
+    def styles(self) -> tuple[tuple[int, Style], ...]:
+        """The active styles, with their places among the target's constraints."""
+        nodes = [(c.index, c.bound.node) for c in self.constraints]
+        return tuple((i, node) for i, node in nodes if isinstance(node, Style))
+
 
 @dataclass(frozen=True)
 class PostPlan:
@@ -89,7 +96,7 @@ class Phase:
     @property
     def views(self) -> int:
         """Views per run and step that go through the encoders."""
-        return sum(t.views for t in self.targets if t.features)
+        return sum(t.views for t in self.targets if t.features or t.styles)
 
 
 @dataclass(frozen=True)

@@ -17,19 +17,24 @@ from clipig import compiling
 from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
 from clipig.clamping import clamp_unit
+from clipig.constraints.style import Style
 from clipig.encoders.protocol import Encoder
 from clipig.events import TargetReport
 from clipig.features import Prompts, Scores, score
 from clipig.plan import Phase, Plan, TargetPlan
 from clipig.rng import Draw, ViewDraw
+from clipig.styles import Aspect, aspects, look
 from clipig.transforms import chain
+
+Seen = Mapping[Aspect, Tensor]
+"""What an encoder saw of a target's views: statistics `[R, N, ...]`."""
 
 
 class Program:
     """The static tensor program of a phase.
 
-    `prompts` are the embeddings by target and encoder, `fair` the factors of
-    `feature_scale` by "target/encoder", both `[R, F, ...]`.
+    `prompts` are the embeddings and styles by target and encoder, `fair` the factors
+    of `feature_scale` by "target/encoder", `[R, F]`.
     """
 
     def __init__(
@@ -42,12 +47,16 @@ class Program:
         self.times = torch.tensor(plan.time, device=draw.device)
         self.targets = [_moved(t, draw.device) for t in phase.targets]
         self.prompts = {
-            t.index: [p[:, list(t.features)] for p in prompts[t.index]]
+            t.index: [p[:, list(t.features)] for p in prompts.features[t.index]]
             for t in self.targets if t.features
         }
         self.fair = {
             t.index: [fair[f"{t.index}/{i}"][:, list(t.features)] for i in range(len(encoders))]
             for t in self.targets if t.features
+        }
+        self.styles = {
+            (t.index, place): prompts.styles[t.index, place]
+            for t in self.targets for place, _ in t.styles
         }
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
@@ -64,14 +73,16 @@ class Program:
         picture = canvas.picture(self.time(step))
         views = {side: self._views(picture, side, step) for side in self._sides()}
         scores: list[list[Scores]] = [[] for _ in self.targets]
+        seen: list[list[Seen]] = [[] for _ in self.targets]
         for number, encoder in enumerate(self.encoders):
-            self._rate(number, encoder, views[encoder.info.size], scores, step)
+            self._look(number, encoder, views[encoder.info.size], scores, seen, step)
         loss = picture.rgb.new_zeros(self.plan.runs)
         if picture.penalty is not None:
             loss = loss + picture.penalty
         reports = []
-        for t, rated, seen in zip(self.targets, scores, views[self._sides()[0]], strict=True):
-            share, report = self._target(t, rated, seen, step)
+        shown = views[self._sides()[0]]
+        for t, rated, known, pixels in zip(self.targets, scores, seen, shown, strict=True):
+            share, report = self._target(t, rated, known, pixels, step)
             loss = loss + share
             reports.append(report)
         return loss, self._likeness(loss, scores), reports
@@ -106,26 +117,44 @@ class Program:
             out.append(clamp_unit(seen) if t.target.clamp else seen)
         return out
 
-    def _rate(
+    def _look(
         self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],
-        step: int | Tensor,
+        seen: list[list[Seen]], step: int | Tensor,
     ) -> None:
-        """Encode the views of all targets at once and score them."""
-        looking = [i for i, t in enumerate(self.targets) if t.features]
-        if not looking:
-            return
-        flat = [views[i].flatten(0, 1) for i in looking]
-        embedded = encode(encoder, flat[0] if len(flat) == 1 else torch.cat(flat), self.chunk)
-        rows = torch.split(embedded, [len(f) for f in flat])
-        for i, part in zip(looking, rows, strict=True):
-            t = self.targets[i]
-            prompts, fair = self.prompts[t.index][number], self.fair[t.index][number]
-            scores[i].append(
-                score(t, part.unflatten(0, (self.plan.runs, t.views)), prompts, fair, step)
-            )
+        """Show an encoder the views, score them and keep what is asked about their style.
+
+        Targets with the same needs (embeddings, statistics or both) go through it at once.
+        """
+        for embed, styled in ((True, False), (True, True), (False, True)):
+            group = [
+                i for i, t in enumerate(self.targets)
+                if (bool(t.features), bool(t.styles)) == (embed, styled)
+            ]
+            if not group:
+                continue
+            wanted = self._aspects(number, group)
+            flat = [views[i].flatten(0, 1) for i in group]
+            pixels = flat[0] if len(flat) == 1 else torch.cat(flat)
+            found = look(encoder, pixels, embed, wanted, self.chunk)
+            parts = [torch.split(f, [len(f) for f in flat]) for f in found]
+            for place, i in enumerate(group):
+                t = self.targets[i]
+                rows = [p[place].unflatten(0, (self.plan.runs, t.views)) for p in parts]
+                if embed:
+                    prompts, fair = self.prompts[t.index][number], self.fair[t.index][number]
+                    scores[i].append(score(t, rows.pop(0), prompts, fair, step))
+                seen[i].append(dict(zip(wanted, rows, strict=True)))
+
+    def _aspects(self, number: int, group: Sequence[int]) -> list[Aspect]:
+        """What the styles of some targets need to know of an encoder's early layers."""
+        return list(dict.fromkeys(
+            aspect for i in group for place, node in self.targets[i].styles
+            for aspect in aspects(node, self.styles[self.targets[i].index, place][number])
+        ))
 
     def _target(
-        self, t: TargetPlan, rated: list[Scores], views: Tensor, step: int | Tensor
+        self, t: TargetPlan, rated: list[Scores], seen: list[Seen], views: Tensor,
+        step: int | Tensor,
     ) -> tuple[Tensor, TargetReport]:
         """What a target adds to the losses `[R]`, and its details."""
         runs = self.plan.runs
@@ -134,7 +163,9 @@ class Program:
         for weight, s in zip(self.plan.weights, rated, strict=False):
             loss = loss + weight * s.loss
             likeness = likeness + s.similarity.mean(-1) / len(rated)
-        penalties = [self._penalty(t, i, views, likeness, step) for i in range(len(t.constraints))]
+        penalties = [
+            self._penalty(t, i, seen, views, likeness, step) for i in range(len(t.constraints))
+        ]
         columns = torch.stack(penalties, -1) if penalties else views.new_zeros(runs, t.views, 0)
         loss = loss + columns.sum((1, 2))
         own = t.bound.at(step, likeness) if t.bound.live else t.bound.at(step)
@@ -147,12 +178,19 @@ class Program:
         return weight * t.repeats * loss, report
 
     def _penalty(
-        self, t: TargetPlan, place: int, views: Tensor, likeness: Tensor, step: int | Tensor
+        self, t: TargetPlan, place: int, seen: list[Seen], views: Tensor, likeness: Tensor,
+        step: int | Tensor,
     ) -> Tensor:
         """A constraint's term `[R, N]`, weight and factor included."""
         c = t.constraints[place]
         node: Any = c.bound.node
         p = c.bound.at(step, likeness) if c.bound.live else c.bound.at(step)
+        if isinstance(node, Style):
+            p.goals = self.styles[t.index, c.index]
+            p.seen = [
+                [known[a] for a in aspects(node, goals)]
+                for goals, known in zip(p.goals, seen, strict=True)
+            ]
         draw = ViewDraw(self.draw, c.stream, step, t.views)
         drawn = node.sample(draw, p, (views.shape[-2], views.shape[-1]))
         value: Tensor = p.weight[..., 0] * node.factor * node.penalty(views, p, drawn)
@@ -167,24 +205,6 @@ class Program:
                 total = total + s.similarity.detach()[..., wanted].mean(1).sum(-1)
                 count += len(wanted)
         return total / max(count, 1)
-
-
-def encode(encoder: Encoder, views: Tensor, chunk: int | None = None) -> Tensor:
-    """Embed views `[B, 3, s, s]`: `[B, D]`.
-
-    In chunks of at most `chunk` views, if given: the activations of one chunk at a
-    time are held, each worked out again when the gradient passes.
-    """
-    if chunk is None or len(views) <= chunk:
-        return encoder.encode_image(views)
-    from torch.utils.checkpoint import checkpoint
-
-    count = -(-len(views) // chunk)  # parts as equal as can be
-    parts = [
-        checkpoint(encoder.encode_image, part, use_reentrant=False, preserve_rng_state=False)
-        for part in views.tensor_split(count)
-    ]
-    return torch.cat(parts)
 
 
 def _nodes(bounds: Sequence[Bound]) -> list[Any]:

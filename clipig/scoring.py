@@ -127,7 +127,7 @@ def _likeness(session: Session, plan: Plan, pictures: Tensor) -> list[float]:
     prompts = encode_prompts(plan, encoders, session.prompts)
     fair = {
         f"{index}/{number}": rows.new_ones(rows.shape[:2])
-        for index, by_encoder in prompts.items() for number, rows in enumerate(by_encoder)
+        for index, by_encoder in prompts.features.items() for number, rows in enumerate(by_encoder)
     }
     still = pictures.to(device)
     if still.shape[-2:] != phase.size:

@@ -18,7 +18,7 @@ LAYERS = [
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference"},
     {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs",
-     "compiling"},
+     "compiling", "styles"},
     {"checkpoints", "session", "estimate", "simple"},
     {"sinks", "pages", "bench", "measure", "scoring", "batches", "folders", "states", "pace"},
     {"ranking", "ranking_report", "halving", "grids", "grid_making", "grid_report",

@@ -217,6 +217,8 @@ def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Sig
     (["run", "small.yaml", "-r", "8", "-r", "8", "-r", "8"], "--resolution"),
     (["run", "small.yaml", "--set", "targets.0.features.0.image=no.png",
       "--set", "targets.0.features.0.text=null"], "no.png"),
+    (["run", "small.yaml", "--set", "targets.0.constraints=[{style: {image: no.png}}]"],
+     "targets[0].constraints[0].style.image: no.png: no such file"),
     (["run", "small.yaml", "--set", "init.image=small.yaml"], "small.yaml"),
     (["run", "small.yaml", "--set", "targets.0.transforms.0={random_crop: 99}"], "does not fit"),
     (["run", "small.yaml", "--set", "targets.0.transforms.0={blur: 99}"], "kernel"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from clipig.constraints import CONSTRAINTS, Bounded, Constraint
+from clipig.constraints.style import Style, goal, statistic
 from tests.ops_contract import SEEDS, one_run, params, picture, subclasses, view_draw
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {
@@ -30,6 +32,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "spectrum": [{}, {"slope": 2, "loss": "mae"}],
     "colors": [{"palette": [0, 0, 0, 1, 1, 1]}, {"palette": [0.9, 0.1, 0.1], "loss": "l1"}],
     "gray_world": [{}],
+    "style": [{"image": "x.png"}, {"image": "x.png", "statistics": "gram", "loss": "l1"}],
 }
 SIZE = (20, 24)
 CASES = [(name, fields) for name, many in EXAMPLES.items() for fields in many]
@@ -42,9 +45,26 @@ def penalty(name: str, views: Tensor, **fields: Any) -> Tensor:
 
 def of(op: Constraint, views: Tensor, p: SimpleNamespace, seeds: tuple[int, ...] = SEEDS) -> Tensor:
     size = (views.shape[-2], views.shape[-1])
+    if isinstance(op, Style):
+        with_maps(op, views, p)
     assert op.check(size, p) is None
     draw = view_draw(seeds[: len(views)], views.shape[1], device=views.device)
     return op.penalty(views, p, op.sample(draw, p, size))
+
+
+def with_maps(op: Style, views: Tensor, p: SimpleNamespace, reference: Tensor | None = None) -> None:
+    """What the engine adds for a style, of an encoder with one layer."""
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(6, 3, 3, 3, generator=generator).to(views.device) / 3
+    if reference is None:
+        reference = picture(3, *SIZE, seed=5, device=views.device)
+
+    def known(pictures: Tensor) -> Tensor:
+        return statistic(op.statistics, torch.tanh(torch.conv2d(pictures, weight)))
+
+    wanted = goal(op.statistics, 0, known(reference[None])[0].detach())
+    p.goals = [[replace(wanted, value=wanted.value[None, None], unit=wanted.unit[None, None])]]
+    p.seen = [[known(views.flatten(0, 1)).unflatten(0, views.shape[:2])]]
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +78,7 @@ def test_every_class_is_in_the_table() -> None:
     assert concrete == set(CONSTRAINTS.values())
     assert set(EXAMPLES) == set(CONSTRAINTS)
     factors = {n: c.factor for n, c in CONSTRAINTS.items() if c.factor != 100}
-    assert factors == {"contrast": 1, "normalize": 10, "spectrum": 1}
+    assert factors == {"contrast": 1, "normalize": 10, "spectrum": 1, "style": 1}
 
 
 # ------------------------------------------------------------ by NumPy
@@ -236,7 +256,19 @@ def test_zero_when_satisfied() -> None:
         "spectrum": (powerlaw(1), {}), "colors": (flat, {"palette": [0, 0, 0, 0.5, 0.5, 0.5]}),
         "gray_world": (ramp, {}),
     }
-    assert set(satisfied) == set(CONSTRAINTS)
+    assert set(satisfied) | {"style"} == set(CONSTRAINTS)
     for name, (views, fields) in satisfied.items():
         limit = 0.03 if name == "spectrum" else 1e-10
         assert float(penalty(name, views, **fields)) <= limit, name
+
+
+@pytest.mark.parametrize("statistics", ["moments", "gram"])
+def test_a_style_is_satisfied_by_its_reference(statistics: str) -> None:
+    op = CONSTRAINTS["style"](image="x.png", statistics=statistics)
+    assert isinstance(op, Style)
+    reference, p = picture(3, *SIZE, seed=7), params(op)
+    with_maps(op, reference[None, None], p, reference)
+    assert float(op.penalty(reference[None, None], p, ())) < 1e-10
+    other = picture(1, 1, 3, *SIZE, seed=9).flip(2) ** 2
+    with_maps(op, other, p, reference)
+    assert float(op.penalty(other, p, ())) > 0.05

@@ -52,8 +52,14 @@ def events(experiments: Sequence[Experiment], state: State | None = None,
     """All events of a run with the tiny encoder."""
     loaded = encoders or [TinyEncoder()]
     plan = compile(experiments, [e.info for e in loaded])
-    prompts = encode_prompts(plan, loaded, PromptCache())
+    prompts = encode_prompts(plan, loaded, PromptCache(painting))
     return list(optimize(plan, loaded, prompts, state=state))
+
+
+def painting(name: str, side: int) -> torch.Tensor:
+    """A picture that depends on its name only."""
+    small = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(len(name)))
+    return torch.nn.functional.interpolate(small[None], (side, side), mode="bilinear")[0]
 
 
 def picture(experiments: Sequence[Experiment]) -> torch.Tensor:
@@ -100,6 +106,8 @@ def test_every_constraint_is_batched_as_alone(name: str) -> None:
             body[field] = 0.1
     if name == "colors":
         body["palette"] = [0, 0, 0, 0.8, 0.1, 0.1]
+    if name == "style":
+        body["image"] = "a.png"
     assert_alone_equals_batch(targets=target(constraints=[{name: body}]))
 
 

@@ -1,8 +1,9 @@
-"""The table of constraints. Order: measured values, comparisons, natural pictures."""
+"""The table of constraints. Order: measured values, comparisons, natural
+pictures, style."""
 
 from __future__ import annotations
 
-from clipig.constraints import compared, measured, natural
+from clipig.constraints import compared, measured, natural, style
 from clipig.constraints.base import Bounded, Constraint
 
 _CLASSES: tuple[type[Constraint], ...] = (
@@ -11,6 +12,7 @@ _CLASSES: tuple[type[Constraint], ...] = (
     compared.BlurConstraint, compared.BorderConstraint, compared.NormalizeConstraint,
     compared.NoiseConstraint, compared.TotalVariation, compared.Gray,
     natural.Spectrum, natural.PaletteColors, natural.GrayWorld,
+    style.Style,
 )
 
 CONSTRAINTS: dict[str, type[Constraint]] = {c.name: c for c in _CLASSES}
