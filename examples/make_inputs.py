@@ -4,7 +4,8 @@
 
 toadstool.png   a drawing, for image_prompt.yaml
 landscape.png   hills, a lake and a sun with soft shades, as a photo has; for stylised_photo.yaml
-mosaic.png      small tiles in blue, gold and white: a style; for stylised_photo.yaml
+                and style_picture.yaml
+mosaic.png      small tiles in blue, gold and white: a style; for style_picture.yaml
 sky.png         an evening sky over hills, for mask.yaml
 window.png      where mask.yaml may draw: a soft disc
 """

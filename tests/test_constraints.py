@@ -52,7 +52,9 @@ def of(op: Constraint, views: Tensor, p: SimpleNamespace, seeds: tuple[int, ...]
     return op.penalty(views, p, op.sample(draw, p, size))
 
 
-def with_maps(op: Style, views: Tensor, p: SimpleNamespace, reference: Tensor | None = None) -> None:
+def with_maps(
+    op: Style, views: Tensor, p: SimpleNamespace, reference: Tensor | None = None
+) -> None:
     """What the engine adds for a style, of an encoder with one layer."""
     generator = torch.Generator().manual_seed(2)
     weight = torch.randn(6, 3, 3, 3, generator=generator).to(views.device) / 3
