@@ -31,7 +31,7 @@ VIEW_COPIES = 14
 step, coordinates, and gradients"""
 SHARE = 0.8
 """of the free memory that may be used; the rest is for what the estimate leaves out"""
-CPU_VIEWS = 96
+CPU_VIEWS = 160
 """About how many views per step are made at once on a CPU (a choice, see docs/performance.md)"""
 
 

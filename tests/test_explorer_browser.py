@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from PIL import Image
 
 from clipig.pages.explorer import write_explorer
@@ -50,6 +53,7 @@ FLAGS = (
     "disable-background-networking", "disable-component-update", "disable-sync",
     "force-device-scale-factor=1",
 )  # fmt: skip
+SMALL = Path(__file__).resolve().parent.parent / "configs" / "grid_small.yaml"
 ANIMALS = ("cat", "penguin", "snail")
 THINGS = ("avocado", "harp", "piano", "rubik’s cube", "</script><b>x</b>\u2028")
 
@@ -391,6 +395,43 @@ def test_phone_shows_one_column_and_taps(page: Page, grid: Path) -> None:
           bubbles: true, cancelable: true }));
         send('touchstart', 300); send('touchend', 120);""")
     assert page.selected()[0] == "penguin"
+
+
+def test_small_grid_from_the_command_to_the_page(page: Page, tmp_path: Path) -> None:
+    """The shipped small grid with a second recipe and three epochs, made and browsed."""
+    grid = yaml.safe_load(SMALL.read_text(encoding="utf-8"))
+    text = {"text": "a {animal} made of {thing}", "set": {"epochs": 3}}
+    grid["axes"]["method"] = [
+        {"name": "layers", "recipe": grid.pop("recipe"), "set": {"epochs": 3}},
+        {"name": "growth", "recipe": "method_2", **text},
+    ]
+    config = tmp_path / "small.yaml"
+    config.write_text(yaml.safe_dump(grid, sort_keys=False), encoding="utf-8")
+    folder = tmp_path / "out"
+    command = [sys.executable, "-m", "clipig", "grid", str(config), "-o", str(folder), "--quiet"]
+    command += ["--model", "embedded", "--seed", "3", "--views", "8"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert made.returncode == 0, made.stderr
+    page.open(folder / "index.html")
+    assert page.count("#wall .line:not(.head)") == 6
+    assert page.selected()[:3] == ["penguin", "piano", "layers"]
+    shown = "const i = document.querySelector('.look img'); return i.complete && i.naturalWidth"
+    page.wait(lambda: page.js(shown) == 192)
+    page.press(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, "2")
+    assert page.selected()[:3] == ["snail", "harp", "growth"]
+    assert page.text("#sentence") == "a snail made of harp"
+    page.wait(lambda: page.js("return document.querySelector('.look img').src").find("harp") > 0)
+    assert float(page.text("[data-field=similarity] strong")) > 0
+    again = page.text("#details .code pre")
+    assert again.startswith("clipig ") and "grid" in again
+    page.press("f", "/", *"rubik")
+    assert page.selected()[1] == "rubik’s cube"
+    page.press(Keys.ESCAPE, Keys.ESCAPE, "F")
+    assert page.count("#wall .cell") == 1
+    page.click("#export-text")
+    assert page.saved("small-3-favourites.txt").startswith("a snail made of harp\t")
+    page.driver.refresh()
+    assert page.text("#only-count") == "1"
 
 
 def test_1620_cells_stay_light(page: Page, tmp_path: Path) -> None:

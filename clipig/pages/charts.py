@@ -113,7 +113,7 @@ def place_labels(spots: Sequence[tuple[float, float, str]]) -> list[str]:
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in spots]
     parts = []
     for x, y, text in spots:
-        wide = 7.2 * len(text)
+        wide = 8.4 * len(text)  # of a wide font at 12 px
         for left, base, anchor in (
             (x + 9, y + 4, "start"),
             (x - 9 - wide, y + 4, "end"),
@@ -121,7 +121,7 @@ def place_labels(spots: Sequence[tuple[float, float, str]]) -> list[str]:
             (x - wide / 2, y + 18, "middle"),
         ):
             box = (left, base - 10, left + wide, base + 2)
-            inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0
+            inside = box[0] >= LEFT and box[2] <= WIDTH - 4 and box[1] >= 0
             if inside and not any(overlap(box, other) for other in taken):
                 at = {"start": left, "end": left + wide, "middle": x}[anchor]
                 parts.append(text_at(at, base, text, anchor))
