@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from clipig.canvases import CANVASES
 from clipig.config.dump import numbers, plain
-from clipig.config.entries import Entry, EntryList
+from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.jsonschema import json_schema
 from clipig.config.schema import EDITS, Experiment, Feature, Init, Model, PostProc, Target
 from clipig.constraints import CONSTRAINTS
@@ -28,6 +28,7 @@ from clipig.expressions.names import ALIASES, VARIABLES
 from clipig.frame_time import FrameTime
 from clipig.ops import Op, numbers_of
 from clipig.optimizers import OPTIMIZERS
+from clipig.schedules import SCHEDULES
 from clipig.transforms import TRANSFORMS
 from clipig.values import NAMED_GROUPS, Fixed, Numbers, Value
 
@@ -41,6 +42,9 @@ TITLES = {
     "`postproc`. Each entry may have `start`, `end` and `active`.",
     "optimizers": "What can stand after `optimizer:`, as a name or as a name with options. "
     "The learning rate is `base * learnrate * learnrate_scale`.",
+    "schedules": "What can stand after `learnrate:` and `learnrate_scale:` instead of a number or "
+    "formula: a name, a name with its peak, or a name with options. It is written out as a formula "
+    "of `t` when the config is read.",
     "canvases": "How the picture is stored, after `canvas:`, as a name or as a name with options.",
 }
 SIMPLE: dict[Any, str] = {
@@ -62,7 +66,7 @@ def tables() -> dict[str, Mapping[str, type[Op]]]:
     """Every table of ops by the word for its kind."""
     return {
         "transforms": TRANSFORMS, "constraints": CONSTRAINTS, "postproc": EDITS,
-        "optimizers": OPTIMIZERS, "canvases": CANVASES,
+        "optimizers": OPTIMIZERS, "schedules": SCHEDULES, "canvases": CANVASES,
     }
 
 
@@ -109,7 +113,8 @@ def takes(cls: type[BaseModel], name: str) -> str:
     """What a key takes, in words."""
     info = cls.model_fields[name]
     if mark := numbers_of(cls).get(name):
-        return _numbers(mark)
+        also = f", or {_names(mark)}" if isinstance(mark, Rate) else ""
+        return _numbers(mark) + also
     return _type(info.annotation, info.metadata)
 
 
@@ -141,7 +146,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     return " or ".join(_type(a) for a in inner if a is not type(None))
 
 
-def _names(mark: Entry | EntryList) -> str:
+def _names(mark: Entry | EntryList | Rate) -> str:
     kind = next((k for k, table in tables().items() if set(table) == set(mark.table)), "names")
     page = f"[{kind}]({kind}.md)"
     return f"a list of {page}" if isinstance(mark, EntryList) else f"one of the {page}"

@@ -14,7 +14,7 @@ LAYERS = [
     {"values", "frame_time", "ops", "faults"},
     {"fetch", "images", "sheets", "encoders"},
     {"transforms", "clamping"},
-    {"constraints", "canvases", "optimizers"},
+    {"constraints", "canvases", "optimizers", "schedules"},
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference"},
     {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs",

@@ -6,7 +6,8 @@ import json
 
 import click
 
-KINDS = ("transforms", "constraints", "postproc", "optimizers", "canvases", "models", "configs")
+KINDS = ("transforms", "constraints", "postproc", "optimizers", "schedules", "canvases", "models",
+         "configs")
 
 
 @click.command(short_help="Show the reference: transforms, constraints, models ...")

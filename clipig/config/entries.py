@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
-from clipig.ops import Op, found, nearest, wrong
+from clipig.ops import Numbers, Op, Value, fault, found, nearest, wrong
+from clipig.schedules import SCHEDULES, Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString
@@ -136,6 +137,28 @@ class Entry:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         return {"anyOf": [{"enum": list(self.table)}, entry_schema(self.table)]}
+
+
+@dataclass(frozen=True)
+class Rate(Numbers):
+    """The type of a learning rate: numbers, or a schedule, which is written out as a formula."""
+
+    table: ClassVar[Mapping[str, type[Schedule]]] = SCHEDULES
+
+    def read(self, raw: object) -> Value:
+        """The typed value of a number, a formula, `cosine` or `{cosine: {...}}`."""
+        if isinstance(raw, Mapping) or (isinstance(raw, str) and raw.strip() in self.table):
+            schedules = read_entries(self.table, raw.strip() if isinstance(raw, str) else raw)
+            if len(schedules) != 1:
+                raise wrong(raw, "one schedule")
+            assert isinstance(schedules[0], Schedule)
+            return super().read(schedules[0].formula())
+        try:
+            return super().read(raw)
+        except PydanticCustomError:
+            if isinstance(raw, str) and (near := nearest(raw, self.table)):
+                raise fault(f"found {found(raw)}, expected a number or a schedule{near}") from None
+            raise
 
 
 def entry_schema(table: Mapping[str, type[Op]]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from clipig.config.entries import Entry, EntryList
+from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.tree import Path, Place, Tree
 from clipig.errors import Problem
@@ -201,7 +201,7 @@ def owner(loc: Path, root: type[BaseModel] = Experiment) -> type[BaseModel] | No
 
 def table_of(info: FieldInfo) -> Mapping[str, type[Op]]:
     """The table of ops whose names a field takes, if it does."""
-    marks = [m for m in info.metadata if isinstance(m, Entry | EntryList)]
+    marks = [m for m in info.metadata if isinstance(m, Entry | EntryList | Rate)]
     return marks[0].table if marks else {}
 
 

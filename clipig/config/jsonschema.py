@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from clipig.canvases import CanvasSpec
 from clipig.config.dump import numbers, plain
-from clipig.config.entries import Entry, EntryList
+from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.schema import EDITS, Experiment, Feature, Model, PostProc
 from clipig.constraints import Constraint
 from clipig.expressions.functions import FUNCTIONS
@@ -25,6 +25,7 @@ from clipig.expressions.functions import NUMBERS as CONSTANTS
 from clipig.expressions.names import ALIASES
 from clipig.ops import FrameTime, Numbers, Op, numbers_of
 from clipig.optimizers import OptimizerSpec
+from clipig.schedules import Schedule
 from clipig.transforms import Transform
 from clipig.values import LIVE, RATE, SHAPE, TIME, Fixed, Value
 
@@ -36,7 +37,7 @@ _SIMPLE: Mapping[Any, Schema] = {
 }
 KINDS: Mapping[str, type[Op]] = {
     "transform": Transform, "constraint": Constraint, "canvas": CanvasSpec,
-    "optimizer": OptimizerSpec,
+    "optimizer": OptimizerSpec, "schedule": Schedule,
 }
 _SOURCES = [{"required": [key]} for key in ("text", "texts", "image", "preset")]
 
@@ -103,6 +104,8 @@ class _Builder:
     def typed(self, annotation: Any, metadata: Any) -> Schema:
         """The values of a type."""
         for mark in [*metadata, *getattr(annotation, "__metadata__", ())]:
+            if isinstance(mark, Rate):
+                return {"anyOf": [self.numbers(mark), self.entry(mark.table)]}
             if isinstance(mark, Numbers):
                 return self.numbers(mark)
             if isinstance(mark, Fixed):

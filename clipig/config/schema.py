@@ -10,7 +10,7 @@ from pydantic_core import InitErrorDetails
 
 from clipig.canvases import CANVASES, CanvasSpec
 from clipig.canvases.pixels import Pixels
-from clipig.config.entries import Entry, EntryList
+from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.presets import PRESETS, QUALITIES, with_quality
 from clipig.config.semantics import misfits
 from clipig.constraints import CONSTRAINTS, Constraint
@@ -264,9 +264,10 @@ class Experiment(Node):
     """of all random numbers; chosen and reported if absent"""
     runs: Annotated[int, fixed(integer=True, minimum=1, maximum=100_000)] = 1
     """how many pictures to make from seeds derived from `seed`"""
-    learnrate: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
-    """factor of the optimizer's base learning rate"""
-    learnrate_scale: Annotated[Value, Numbers(variables=SHAPE)] = constant(1.0)
+    learnrate: Annotated[Value, Rate(variables=SHAPE)] = constant(1.0)
+    """factor of the optimizer's base learning rate; a schedule becomes a formula when it is
+    read"""
+    learnrate_scale: Annotated[Value, Rate(variables=SHAPE)] = constant(1.0)
     """a second factor, meant for schedules"""
     optimizer: Annotated[OptimizerSpec, Entry(OPTIMIZERS, MISLABELLED)] = Adam()
     """a name or a mapping with options: `{adam: {betas: [.9, .99]}}`"""

@@ -12,7 +12,7 @@ from clipig.faults import found
 MAX_DEPTH = 60
 APPENDED = frozenset({"targets", "features", "transforms", "constraints", "postproc"})
 """Lists that grow when configs are merged, whatever is in them."""
-NAMED = frozenset({"canvas", "optimizer"})
+NAMED = frozenset({"canvas", "optimizer", "learnrate", "learnrate_scale"})
 """Keys whose mapping is one name with its options: another name replaces it."""
 
 Path = tuple[str | int, ...]
