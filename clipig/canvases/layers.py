@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator
+from pydantic import AfterValidator
 from torch import Tensor
 
 from clipig.canvases.base import Canvas, CanvasSpec, Picture
@@ -24,8 +24,8 @@ COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0), "gray": (0.5, 0.5,
 PARTS = {"texture": 3, "mask": 1, "shade": 1}
 
 
-def _named_color(raw: object) -> object:
-    return COLORS.get(raw, raw) if isinstance(raw, str) else raw
+def _named_color(value: object) -> object:
+    return COLORS.get(value, value) if isinstance(value, str) else value
 
 
 @lru_cache(maxsize=32)
@@ -110,7 +110,8 @@ class LayersCanvas(Canvas):
             color = torch.where(now < 1, color, 1.0)
         else:
             # filled, not copied from the host, for which the device would wait
-            color = torch.stack([ground.new_full((), c) for c in kind]).view(1, 3, 1, 1)
+            shade = COLORS[kind] if isinstance(kind, str) else kind
+            color = torch.stack([ground.new_full((), c) for c in shade]).view(1, 3, 1, 1)
         return torch.lerp(color, torch.sigmoid(ground), self.buffers["faithful"])
 
     def picture(self, t: Tensor | float) -> Picture:
@@ -189,11 +190,8 @@ class Layers(CanvasSpec):
     shows: ClassVar[frozenset[str]] = frozenset({"picture", "texture", "silhouette"})
 
     background: Annotated[
-        Rgb | Literal["learned", "random"],
-        BeforeValidator(
-            _named_color,
-            json_schema_input_type=Rgb | Literal["learned", "random", "white", "black", "gray"],
-        ),
+        Rgb | Literal["learned", "random", "white", "black", "gray"],
+        AfterValidator(_named_color),
     ] = "learned"
     """`learned`, `random` at each step (white in the end), `white`, `black`, `gray` or a colour"""
     ratio: Ratio = 2.0

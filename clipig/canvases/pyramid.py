@@ -113,7 +113,7 @@ class Pyramid(CanvasSpec):
     name: ClassVar[str] = "pyramid"
     editable: ClassVar[bool] = True
 
-    levels: list[Count] | Literal["all"] | None = None
+    levels: Annotated[list[Count], Field(min_length=1)] | Literal["all"] | None = None
     """longer sides in pixels, `all` for every whole number (slow), default by `ratio`"""
     ratio: Ratio = 2.0
     """from one level to the next, from 1 to the size of the picture"""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -14,7 +14,7 @@ from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.tree import Path, Place, Tree
 from clipig.errors import Problem
 from clipig.faults import found, nearest
-from clipig.ops import Op, numbers_of
+from clipig.ops import Fixed, Op, numbers_of
 
 TEXTS = {
     "bool_type": "true or false", "string_type": "text", "list_type": "a list",
@@ -38,26 +38,49 @@ def problems_of(
     they become one, and none if the fault lies deeper in one of the kinds.
     """
     grouped: dict[tuple[Path, Place], list[str]] = {}
+    kinds: dict[tuple[Path, Place], list[str]] = {}
     for detail in error.errors(include_url=False):
         place, path, node = locate(tree, detail["loc"], key=detail["type"] in NAMES)
-        texts = grouped.setdefault((path, place), [])
-        text = message_of(detail, node, root)
-        texts += [text] if text not in texts else []
+        # a value that may be one of several kinds has the kind at the end of its location
+        several = len(detail["loc"]) > len(path) and detail["type"] != "missing"
+        for found_at in (grouped, kinds) if several else (grouped,):
+            texts = found_at.setdefault((path, place), [])
+            text = message_of(detail, node, root)
+            texts += [text] if text not in texts else []
     deep = {path[:i] for path, _ in grouped for i in range(len(path))}
     return [
         place.problem(text, path)
         for (path, place), texts in grouped.items()
-        for text in _joined(texts)
+        for text in _joined(texts, kinds.get((path, place), []))
         if path not in deep or not _about_kind(text)
     ]
 
 
-def _joined(texts: list[str]) -> list[str]:
-    """`found X, expected A` and `found X, expected B` as one."""
-    heads = {text.partition(", expected ")[0] for text in texts}
-    if len(texts) == 1 or len(heads) > 1:
+_HINT = re.compile(r"; | \((?=YAML)")
+
+
+def _joined(texts: list[str], kinds: list[str]) -> list[str]:
+    """What each kind of a value is told as one: `found X, expected 'a', 'b' or a number`.
+
+    Of several ways to say what was found the longest is kept.
+    """
+    if len(kinds) < 2:
         return texts
-    return [f"{heads.pop()}, expected {' or '.join(t.partition(', expected ')[2] for t in texts)}"]
+    heads: list[str] = []
+    allowed: list[str] = []
+    hints: list[str] = []
+    for text in kinds:
+        head, _, rest = text.partition(", expected ")
+        hint = _HINT.search(rest)
+        end = hint.start() if hint else len(rest)
+        heads.append(head)
+        allowed.append(rest[:end])
+        hints += [rest[end:]] if hint else []
+    allowed.sort(key=lambda a: not a.startswith("'"))  # stable: words before numbers
+    words = [a.replace(" or ", ", ") if a.startswith("'") else a for a in allowed[:-1]]
+    choice = f"{', '.join(words)} or {allowed[-1]}{''.join(hints[:1])}"
+    others = [text for text in texts if text not in kinds]
+    return [*others, f"{max(heads, key=len)}, expected {choice}"]
 
 
 def _about_kind(text: str) -> bool:
@@ -122,10 +145,21 @@ def _remedy(kind: str, raw: object, annotation: Any) -> str:
         return " without quotes"
     if kind == "list_type" and models_in(annotation):
         return " of entries, each begun with `- `"
-    if kind == "list_type" and isinstance(raw, str | int | float):
-        numbers = re.fullmatch(r"[-+\d.\s]+", str(raw))
-        return f" such as [{', '.join(str(raw).split()) if numbers else raw}]"
+    if kind == "list_type":
+        if isinstance(raw, str | int | float) and re.fullmatch(r"[-+\d.\s]+", str(raw)):
+            return f" such as [{', '.join(str(raw).split())}]"
+        if marks := _marks(annotation):
+            return f", each entry {marks[0].numbers.describe()}"
+        return f" such as [{raw}]" if isinstance(raw, str) else ""
     return ""
+
+
+def _marks(annotation: Any) -> list[Fixed]:
+    """What the entries of a list of numbers may be, anywhere in an annotation."""
+    inner = get_args(annotation)
+    if get_origin(annotation) is list:
+        return [m for m in getattr(inner[0], "__metadata__", ()) if isinstance(m, Fixed)]
+    return [mark for part in inner for mark in _marks(part)]
 
 
 def _unknown_key(loc: Path, root: type[BaseModel]) -> str:
