@@ -111,6 +111,16 @@ def test_statistics_by_numpy() -> None:
     np.testing.assert_allclose(gram, np.einsum("bip,bjp->bij", flat, flat) / 42, atol=1e-5)
 
 
+@pytest.mark.parametrize("order", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_gram_matrices(order: torch.memory_format) -> None:
+    maps = torch.randn(2, 5, 3, 4, dtype=torch.float64).contiguous(memory_format=order)
+    maps.requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda m: statistic("gram", m), maps)
+    pull = torch.randn(2, 5, 5, dtype=torch.float64)
+    (slope,) = torch.autograd.grad((statistic("gram", maps) * pull).sum(), maps)
+    assert slope.is_contiguous(memory_format=order)
+
+
 def test_units_are_those_of_the_reference() -> None:
     value = torch.tensor([[0.0, 5.0, -1.0], [1.0, 2.0, 0.0]])
     unit = goal("moments", 2, value).unit.numpy()
