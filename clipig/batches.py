@@ -16,13 +16,14 @@ from torch import Tensor
 from clipig.canvases import Picture
 from clipig.config.schema import Experiment, Model
 from clipig.engine import optimize
-from clipig.errors import ClipigError
+from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.events import Event, Finished, State, Step
 from clipig.features import encode_prompts
 from clipig.plan import split
 from clipig.scoring import Look, describe_look, fresh_similarity
 from clipig.session import Group, Session, pick_device, starts
 from clipig.sinks.files import describe
+from clipig.spread import row_keys
 from clipig.states import join_states, split_state
 
 Tick = Callable[[int], None]
@@ -106,11 +107,20 @@ def group_size(device: str) -> int:
     return ON_CPU if pick_device(device).type == "cpu" else ON_GPU
 
 
+NO_ROW = (
+    "found `row`, which these runs do not have; expected the key `row` beside it "
+    "(`--set row=.5`, or in a grid an axis `row: [0, .5, 1]`)"
+)
+
+
 def settle(session: Session, experiment: Experiment) -> Experiment:
     """The experiment as one run, with its prompts filled and its models by their own names.
 
-    The seed stays as it is. Raises `ConfigError` or `EncoderError`.
+    The seed stays as it is. Raises `ConfigError`, also for a formula of `row` if the
+    config does not say where the run stands, or `EncoderError`.
     """
+    if experiment.row is None and (keys := row_keys(experiment)):
+        raise ConfigError([Problem("", 0, 0, key, NO_ROW) for key in keys])
     one = session.settle(experiment.model_copy(update={"runs": 1}))[0]
     named = [
         Model(name=info.name, weight=model.weight)

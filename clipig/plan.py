@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from clipig.binding import Bound, Clock, Table, bind, statics
 from clipig.canvases.frame import Frame
-from clipig.config.schema import Experiment, Target
+from clipig.config.schema import Experiment, Model, Target
 from clipig.constraints.style import Style
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
@@ -186,6 +186,7 @@ _OWN = frozenset({"seed", "runs", "output", "text", "texts", "image", "image_ten
 def _form(node: Any, whole: bool = False) -> Any:
     """What must agree between the runs of a batch; `whole` keeps the numbers, too."""
     if isinstance(node, BaseModel):
+        whole = whole or isinstance(node, Model)  # all rows of a batch weigh an encoder alike
         return type(node).__name__, [
             (name, getattr(node, name) is None if name in _OWN else
              _form(getattr(node, name), whole))

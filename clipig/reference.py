@@ -30,7 +30,7 @@ from clipig.ops import Op, numbers_of
 from clipig.optimizers import OPTIMIZERS
 from clipig.schedules import SCHEDULES
 from clipig.transforms import TRANSFORMS
-from clipig.values import NAMED_GROUPS, Fixed, Numbers, Value
+from clipig.values import NAMED_GROUPS, ROW, Fixed, Numbers, Value
 
 TITLES = {
     "transforms": "What is done to each view before the encoder sees it, in the order of the "
@@ -58,6 +58,8 @@ VARIABLE_WORDS = {
     "resolution": "[width, height] of the picture now", "width": "of the picture now",
     "height": "of the picture now", "learnrate": "learning rate now, base included",
     "learnrate_scale": "`learnrate_scale` now",
+    "row": "where the run stands among those of the command: 0 in the first of `runs`, 1 in the "
+    "last, evenly between; 0 if there is one run; the config's `row` if it has that key",
     "similarity": "cosine x 100 of the feature; in a target or constraint the mean of its features",
 }
 
@@ -210,7 +212,8 @@ def expressions_page() -> str:
         "seed. A formula with blanks or commas that stands for several numbers must be an item of "
         f"a list. At most {MAX_LENGTH} characters, {MAX_NODES} parts, {MAX_DEPTH} levels.\n",
     ]
-    for title, group in NAMED_GROUPS.items():
+    groups = {**NAMED_GROUPS, "the row of runs": ROW}
+    for title, group in groups.items():
         lines.append(f"## Variables of {title}\n")
         for name in sorted(group):
             alias = f" (`{short[name]}`)" if name in short else ""
@@ -223,7 +226,7 @@ def expressions_page() -> str:
             random = ", random" if function.random else ""
             lines.append(f"- `{name}`: {function.arity} {arity}{random}")
     lines.append(f"\nConstants: {', '.join(f'`{name}`' for name in CONSTANTS)}.\n")
-    assert set().union(*NAMED_GROUPS.values()) == set().union(*VARIABLES.values())
+    assert set().union(*groups.values()) == set().union(*VARIABLES.values())
     return "\n".join(lines)
 
 

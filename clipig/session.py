@@ -31,8 +31,8 @@ from clipig.memory import fit
 from clipig.ops import nearest
 from clipig.plan import Plan, compile, split
 from clipig.prompts import fill
-from clipig.rng import derive_seed
 from clipig.settings import Settings
+from clipig.spread import spread
 
 Progress = Callable[[int, int | None], None]
 
@@ -111,14 +111,21 @@ class Session:
     _encoders: dict[tuple[str, str, str], Encoder] = field(default_factory=dict)
 
     def settle(self, experiment: Experiment) -> list[Experiment]:
-        """One experiment per run, each with its own seed and the models that are meant.
+        """One experiment per run, each with its own seed and place in the row.
 
-        The first run has the config's seed itself, run k a seed derived from it.
-        Blanks in texts are filled. Raises `ConfigError`.
+        The first run has the config's seed itself, run k a seed derived from it
+        unless the config says `seeds: same`. Raises `ConfigError`.
+        """
+        return spread(self.prepare(experiment))
+
+    def prepare(self, experiment: Experiment) -> Experiment:
+        """The experiment as it is meant: with a seed, this session's models, no blanks in texts.
+
+        Raises `ConfigError`.
         """
         experiment = fill(experiment)
         seed = secrets.randbelow(2**32) if experiment.seed is None else experiment.seed
-        update: dict[str, object] = {"runs": 1}
+        update: dict[str, object] = {"seed": seed}
         if self.model is not None:
             first = experiment.model[0]
             update["model"] = [first.model_copy(update={"name": self.model})]
@@ -126,12 +133,7 @@ class Session:
             update["device"] = self.device
         if self.precision is not None:
             update["precision"] = self.precision
-        return [
-            experiment.model_copy(
-                update={**update, "seed": seed if k == 0 else derive_seed(seed, k)}
-            )
-            for k in range(experiment.runs)
-        ]
+        return experiment.model_copy(update=update)
 
     def infos(self, experiment: Experiment) -> tuple[EncoderInfo, ...]:
         """The encoders of an experiment, weights not loaded. Raises `EncoderError`."""

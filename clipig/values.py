@@ -20,12 +20,14 @@ from clipig.expressions import VARIABLES, Expression, parse
 from clipig.expressions.tree import literal
 from clipig.faults import fault, found, wrong
 
-TIME = VARIABLES["time"]
+ROW = VARIABLES["row"]
+"""known wherever a formula may stand: it is a number before anything else is worked out"""
+TIME = VARIABLES["time"] | ROW
 SHAPE = TIME | VARIABLES["resolution"]
 RATE = SHAPE | VARIABLES["learnrate"]
 LIVE = RATE | VARIABLES["similarity"]
 
-NAMED_GROUPS = {"time": TIME, "size": VARIABLES["resolution"],
+NAMED_GROUPS = {"time": VARIABLES["time"], "size": VARIABLES["resolution"],
                 "learning rate": VARIABLES["learnrate"], "similarity": VARIABLES["similarity"]}
 """The groups of variables in words, for the reference."""
 

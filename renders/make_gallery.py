@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import runpy
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,8 @@ from clipig.sinks.files import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "renders" / "gallery"
+ROW = ROOT / "examples" / "morph_row.yaml"
+"""Shown as a strip of all its runs."""
 Entry = tuple[str, str, str | None, tuple[str, ...]]
 """Name of the picture, config, prompt in place of the config's own, overrides."""
 
@@ -62,6 +63,7 @@ def entries() -> list[Entry]:
     found: list[Entry] = [("penguin_piano", "penguin_piano", None, ())]
     found += [
         (path.stem, str(path), None, ()) for path in sorted(examples.glob("*.yaml"))
+        if path != ROW
     ]
     found += [(slug(t), "penguin_piano", t, fewer) for t in MADE_OF]
     found += [(slug(t), "pyramid", t, fewer) for t in SINGLE]
@@ -143,13 +145,11 @@ def render(
 
 
 def morph(folder: Path, session: Session, epochs: int | None = None) -> None:
-    """The strip of examples/morph_row.py."""
-    script = runpy.run_path(str(ROOT / "examples" / "morph_row.py"))
-    first, second, steps = "a lemon", "a red heart", epochs or 150
-    pictures = script["row"](first, second, 7, steps, 2, session)
-    strip = contact_sheet(pictures, columns=7, cell=96, gap=0, font_size=1)
-    middle = session.settle(script["experiment"](first, second, 0.5, steps, 2))[0]
-    texts = {"Description": f"{first} to {second}", "clipig config": clipig.dump(middle)}
+    """The strip of examples/morph_row.yaml: its runs side by side."""
+    wanted = clipig.load(ROW, overrides=[f"epochs={epochs}"] if epochs else [])
+    pictures = list(session.run(wanted).images)
+    strip = contact_sheet(pictures, columns=len(pictures), cell=96, gap=0, font_size=1)
+    texts = {"Description": " to ".join(wanted.let.values()), "clipig config": clipig.dump(wanted)}
     save_png(strip, folder / "morph_row.png", texts, overwrite=True)
 
 

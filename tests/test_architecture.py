@@ -16,7 +16,7 @@ LAYERS = [
     {"transforms", "clamping"},
     {"constraints", "canvases", "optimizers", "schedules"},
     {"config"},
-    {"binding", "moments", "plan", "prompts", "reference"},
+    {"binding", "moments", "plan", "prompts", "reference", "spread"},
     {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs",
      "compiling", "styles"},
     {"checkpoints", "session", "estimate", "simple"},

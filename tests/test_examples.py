@@ -105,7 +105,6 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 SCRIPTS = {
-    "examples/morph_row.py": ["--pictures", "3", "--epochs", "2", "-o", "{}/row.png"],
     "examples/best_of.py": ["--seeds", "2", "--epochs", "2", "-o", "{}/best"],
     "examples/own_loop.py": ["--epochs", "3", "-o", "{}/own.png"],
     "examples/make_inputs.py": ["{}"],

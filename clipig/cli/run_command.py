@@ -194,7 +194,7 @@ def start(request: Request) -> None:
     _introduce(request.options, groups)
     _preload(loaded, session, groups)
     place = claim(request.place(loaded))
-    whole = experiments[0].model_copy(update={"runs": len(experiments)})
+    whole = session.prepare(loaded.experiment).model_copy(update={"seed": experiments[0].seed})
     text = dump(whole, header=_header(request, groups))
     place.config.write_text(text, encoding="utf-8")
     _render(request.options, session, experiments, place, text)
@@ -256,9 +256,12 @@ def _header(request: Request, groups: Sequence[Group]) -> str:
     from clipig import __version__
 
     models = ", ".join(f"{i.name} {i.checksum}".strip() for i in groups[0].encoders)
+    alone = "" if len(groups) == 1 and groups[0].plan.runs == 1 else (
+        "s again,\nclipig reproduce PICTURE.png one of them alone"
+    )
     return (
         f"made by clipig {__version__} from {' '.join(request.configs)}\nmodel: {models}\n"
-        "clipig run THIS_FILE makes the same picture again"
+        f"clipig run THIS_FILE makes the same picture{alone or ' again'}"
     )
 
 

@@ -264,6 +264,10 @@ class Experiment(Node):
     """of all random numbers; chosen and reported if absent"""
     runs: Annotated[int, fixed(integer=True, minimum=1, maximum=100_000)] = 1
     """how many pictures to make from seeds derived from `seed`"""
+    seeds: Literal["each", "same"] = "each"
+    """`same`: all runs start alike, to compare settings or to make a row with `row`"""
+    row: Annotated[float, fixed(minimum=0, maximum=1)] | None = None
+    """what `row` is in formulas; if absent it goes from 0 in the first run to 1 in the last"""
     learnrate: Annotated[Value, Rate(variables=SHAPE)] = constant(1.0)
     """factor of the optimizer's base learning rate; a schedule becomes a formula when it is
     read"""

@@ -16,6 +16,7 @@ VARIABLES: Mapping[str, frozenset[str]] = MappingProxyType(
         "resolution": frozenset({"resolution", "width", "height"}),
         "learnrate": frozenset({"learnrate", "learnrate_scale"}),
         "similarity": frozenset({"similarity"}),
+        "row": frozenset({"row"}),
     }
 )
 
