@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipig.cli.options import engine_options
-from clipig.errors import UsageError
+from clipig.cli.options import Bytes, engine_options
 
 if TYPE_CHECKING:
     from clipig.bench import Report
@@ -22,11 +21,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
 @click.option("--compile", "compiler", type=click.Choice(["auto", "on", "off"]), default="auto",
               show_default=True, help="torch.compile of the transforms.")
-@click.option("--max-memory", metavar="SIZE", help="Use no more than, e.g., 6G.")
+@click.option("--max-memory", type=Bytes(), metavar="SIZE", help="Use no more than, e.g., 6G.")
 @engine_options
 def command(
     configs: tuple[str, ...], seconds: float, as_json: bool, compiler: Choice,
-    max_memory: str | None, model: str | None, device: str | None, precision: str | None,
+    max_memory: int | None, model: str | None, device: str | None, precision: str | None,
     **others: object,
 ) -> None:
     """Measure the steps of CONFIG (default: penguin_piano) against their floor.
@@ -42,19 +41,14 @@ def command(
 
     from clipig.bench import measure
     from clipig.config.load import load
-    from clipig.memory import parse_bytes
     from clipig.session import Session
     from clipig.settings import Settings
 
-    try:
-        limit = None if max_memory is None else parse_bytes(max_memory)
-    except ValueError:
-        raise UsageError(f"--max-memory: found {max_memory!r}, expected e.g. 6G or 500M") from None
     session = Session(model, device, precision)
     experiment = session.settle(load(*(configs or ("penguin_piano",))))[0]
     encoders = session.encoders(experiment)
     report = measure(
-        experiment, encoders, seconds, settings=Settings(compile=compiler), limit=limit,
+        experiment, encoders, seconds, settings=Settings(compile=compiler), limit=max_memory,
         cache=session.prompts,
     )
     if as_json:

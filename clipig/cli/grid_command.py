@@ -8,11 +8,18 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from clipig.cli.options import engine_options, speed_options
+from clipig.cli.options import (
+    Many,
+    batch_option,
+    engine_options,
+    rating_options,
+    ray_option,
+    speed_options,
+)
 
 if TYPE_CHECKING:
     from clipig.batches import Job
@@ -38,21 +45,15 @@ REFRESH = 30.0
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1),
               help="Seed of the grid, from which those of the cells follow; chosen and "
               "reported if absent.")
-@click.option("--views", type=click.IntRange(1, 10_000), default=50, show_default=True,
-              help="Fresh views over which a picture is rated.")
-@click.option("--judge", metavar="MODEL",
-              help="A second encoder that did not guide and rates all pictures, too.")
-@click.option("--batch", "group", type=click.IntRange(1, 4096), metavar="N",
-              help="Cells per batch; automatic if absent. An interruption loses one batch.")
+@rating_options
+@batch_option("Cells")
 @click.option("-o", "--output", metavar="DIR", help="Folder; default renders/grid-NAME/.")
 @click.option("--resume", is_flag=True,
               help="Go on in the folder if a grid was begun there; what is done stays.")
 @click.option("--retry", is_flag=True, help="With --resume: try cells that failed once more.")
 @click.option("--dry-run", is_flag=True,
               help="Print cells, batches and an estimate of time and disk; make nothing.")
-@click.option("--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
-              help="Make the batches as Ray tasks, on a cluster (auto, ray://HOST:PORT) or, "
-              "without ADDRESS, on this machine. Needs the extra clipig[ray].")
+@ray_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the page's name.")
 @engine_options
 @speed_options
@@ -71,28 +72,14 @@ def command(**options: object) -> None:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Many):
     """The command line's options."""
 
     grid: str
     only: tuple[str, ...]
     shard: str | None
     limit: int | None
-    seed: int | None
-    views: int
-    judge: str | None
-    group: int | None
-    output: str | None
-    resume: bool
     retry: bool
-    dry_run: bool
-    ray: str | None
-    quiet: bool
-    model: str | None
-    device: str | None
-    precision: str | None
-    compiling: Literal["auto", "on", "off"]
-    max_memory: int | None
 
     @property
     def folder(self) -> Path:
@@ -109,7 +96,6 @@ def start(options: Options) -> None:
 
     from clipig.batches import execute
     from clipig.cli.meter import Meter
-    from clipig.cli.run_command import Download
     from clipig.cluster import open_cluster
     from clipig.config.find import fetch
     from clipig.folders import Folder, claim_folder
@@ -122,17 +108,11 @@ def start(options: Options) -> None:
         stored_seed,
     )
     from clipig.grids import load_grid
-    from clipig.session import Session
-    from clipig.settings import Settings
 
     meter = Meter(options.quiet)
     loaded = load_grid(options.grid)
     places = select(loaded, options.only, options.shard, options.limit)
-    session = Session(
-        options.model, options.device, options.precision,
-        max_memory=options.max_memory, settings=Settings(compile=options.compiling),
-        progress=None if options.quiet else Download(),
-    )
+    session = options.session()
     begun = stored_seed(options.folder) if options.resume else None
     wanted = options.seed if options.seed is not None else loaded.grid.seed
     seed = next(s for s in (begun, wanted, secrets.randbelow(2**32)) if s is not None)

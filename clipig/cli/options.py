@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-import re
+import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from clipig.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,16 +38,12 @@ class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(
         self, value: object, param: click.Parameter | None, context: click.Context | None
     ) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)(?:i?b)?\s*", str(value), re.I)
+        from clipig.memory import parse_bytes
+
         try:
-            number = float(match[1]) if match else 0.0
+            return value if isinstance(value, int) else parse_bytes(str(value))
         except ValueError:
-            number = 0.0
-        if match is None or number <= 0:
             self.fail(f"{value!r} found, an amount of memory such as 8G or 500M expected")
-        return int(number * 1024 ** ["", "k", "m", "g", "t"].index(match[2].lower()))
 
 
 def speed_options(function: F) -> F:
@@ -68,3 +68,83 @@ def talk_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def rating_options(function: F) -> F:
+    """--views and --judge."""
+    for option in (
+        click.option("--judge", metavar="MODEL",
+                     help="A second encoder that did not guide and rates all pictures, too."),
+        click.option("--views", type=click.IntRange(1, 10_000), default=50, show_default=True,
+                     help="Fresh views over which a picture is rated."),
+    ):
+        function = option(function)
+    return function
+
+
+def batch_option(unit: str) -> Callable[[F], F]:
+    """--batch, counted in `unit`s: `Runs`."""
+    return click.option(
+        "--batch", "group", type=click.IntRange(1, 4096), metavar="N",
+        help=f"{unit} per batch; automatic if absent. An interruption loses one batch.",
+    )
+
+
+def ray_option(function: F) -> F:
+    """--ray."""
+    return click.option(
+        "--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
+        help="Make the batches as Ray tasks, on a cluster (auto, ray://HOST:PORT) or, "
+        "without ADDRESS, on this machine. Needs the extra clipig[ray].",
+    )(function)
+
+
+@dataclass(frozen=True)
+class Common:
+    """What is asked of `run`, `rank` and `grid` alike."""
+
+    seed: int | None
+    output: str | None
+    resume: bool
+    dry_run: bool
+    quiet: bool
+    model: str | None
+    device: str | None
+    precision: str | None
+    compiling: Literal["auto", "on", "off"]
+    max_memory: int | None
+
+    def session(self) -> Session:
+        """A session with the models and devices that were asked for."""
+        from clipig.session import Session
+        from clipig.settings import Settings
+
+        return Session(
+            self.model, self.device, self.precision, max_memory=self.max_memory,
+            settings=Settings(compile=self.compiling),
+            progress=None if self.quiet else Download(),
+        )
+
+
+@dataclass(frozen=True)
+class Many(Common):
+    """What is asked of `rank` and `grid`: many runs in a folder, rated."""
+
+    views: int
+    judge: str | None
+    group: int | None
+    ray: str | None
+
+
+class Download:
+    """Shows how far the download of a model's weights is."""
+
+    def __init__(self) -> None:
+        self._spoken = 0.0
+
+    def __call__(self, done: int, total: int | None) -> None:
+        if time.monotonic() - self._spoken < 1.0 and done != total:
+            return
+        self._spoken = time.monotonic()
+        size = f" of {total / 1e6:.0f}" if total else ""
+        click.echo(f"\rdownloading weights: {done / 1e6:.0f}{size} MB", err=True, nl=done == total)

@@ -6,12 +6,19 @@ import re
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
-from clipig.cli.options import engine_options, speed_options
+from clipig.cli.options import (
+    Many,
+    batch_option,
+    engine_options,
+    rating_options,
+    ray_option,
+    speed_options,
+)
 from clipig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,10 +53,7 @@ KEPT = ("runs", "top", "bottom", "short_epochs", "final_epochs", "restart", "vie
 @click.option("--halving", is_flag=True,
               help="Successive halving instead of one cut: the better half goes on twice as "
               "long, again and again, with the same number of view evaluations.")
-@click.option("--views", type=click.IntRange(1, 10_000), default=50, show_default=True,
-              help="Fresh views over which a picture is rated.")
-@click.option("--judge", metavar="MODEL",
-              help="A second encoder that did not guide and rates all pictures, too.")
+@rating_options
 @click.option("--by", type=click.Choice(["fresh", "held-out"]), default="fresh",
               show_default=True, help="Which score ranks: the guide's or the judge's.")
 @click.option("--only", metavar="NUMBERS", help="Make only these runs, e.g. 344 or 0-9,344.")
@@ -57,16 +61,13 @@ KEPT = ("runs", "top", "bottom", "short_epochs", "final_epochs", "restart", "vie
               help="Seed from which the seeds of all runs follow; chosen and reported if absent.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Override any key of both recipes. May be repeated.")
-@click.option("--batch", "group", type=click.IntRange(1, 4096), metavar="N",
-              help="Runs per batch; automatic if absent. An interruption loses one batch.")
+@batch_option("Runs")
 @click.option("-o", "--output", metavar="DIR", help="Folder; default renders/rank-NAME/.")
 @click.option("--resume", is_flag=True,
               help="Go on in the folder if a ranking was begun there; its settings are kept.")
 @click.option("--dry-run", is_flag=True,
               help="Print what would be done and how long it would take; make nothing.")
-@click.option("--ray", metavar="ADDRESS", is_flag=False, flag_value="local",
-              help="Make the batches as Ray tasks, on a cluster (auto, ray://HOST:PORT) or, "
-              "without ADDRESS, on this machine. Needs the extra clipig[ray].")
+@ray_option
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors and the table.")
 @engine_options
 @speed_options
@@ -91,7 +92,7 @@ def command(context: click.Context, /, **options: object) -> None:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Many):
     """The command line's options."""
 
     config: str | None
@@ -104,23 +105,9 @@ class Options:
     final_epochs: int
     go_on: bool
     halving: bool
-    views: int
-    judge: str | None
     by: str
     only: str | None
-    seed: int | None
     overrides: tuple[str, ...]
-    group: int | None
-    output: str | None
-    resume: bool
-    dry_run: bool
-    ray: str | None
-    quiet: bool
-    model: str | None
-    device: str | None
-    precision: str | None
-    compiling: Literal["auto", "on", "off"]
-    max_memory: int | None
 
     @property
     def restart(self) -> bool:
@@ -144,21 +131,16 @@ def start(options: Options, given: frozenset[str]) -> None:
     """Make a ranking, or go on with one."""
     from clipig.batches import execute
     from clipig.cli.meter import Meter
-    from clipig.cli.run_command import Download
     from clipig.cluster import open_cluster
     from clipig.folders import Folder, claim_folder
     from clipig.ranking import load_ranking, rank, save_ranking
     from clipig.ranking_report import table, write_report
-    from clipig.session import Session
-    from clipig.settings import Settings as SpeedSettings
 
     if options.by == "held-out" and not options.judge and not options.resume:
         raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
     meter = Meter(options.quiet)
-    session = Session(
-        max_memory=options.max_memory, settings=SpeedSettings(compile=options.compiling),
-        progress=None if options.quiet else Download(),
-    )
+    # models and devices are in the recipes, which a resume takes from the folder
+    session = replace(options, model=None, device=None, precision=None).session()
     begun = options.resume and (options.folder / "settings.json").exists()
     if begun:
         ranking = load_ranking(options.folder)

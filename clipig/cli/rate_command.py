@@ -113,7 +113,7 @@ def _write_page(html: str, rating: Rating) -> None:
 
 def open_encoders(models: Sequence[str], device: str, meter: Meter) -> list[Encoder]:
     """The encoders of these names, loaded. Raises `EncoderError` or `DeviceError`."""
-    from clipig.cli.run_command import Download
+    from clipig.cli.options import Download
     from clipig.encoders import resolve
     from clipig.session import Session, pick_device
 

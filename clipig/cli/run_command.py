@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
-from clipig.cli.options import engine_options, speed_options, talk_options
+from clipig.cli.options import Common, engine_options, speed_options, talk_options
 from clipig.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -72,13 +71,11 @@ def command(configs: tuple[str, ...], **options: object) -> None:
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """The command line's options, named as they are written."""
 
-    output: str | None
     text: str | None
     overrides: tuple[str, ...]
-    seed: int | None
     epochs: int | None
     resolution: tuple[int, ...]
     learnrate: float | None
@@ -86,14 +83,6 @@ class Options:
     snapshot_interval: float | None
     runs: int | None
     video: str | None
-    resume: bool
-    dry_run: bool
-    model: str | None
-    device: str | None
-    precision: str | None
-    compiling: Literal["auto", "on", "off"]
-    max_memory: int | None
-    quiet: bool
     verbose: bool
 
     def as_options(self) -> dict[str, tuple[str, object]]:
@@ -143,29 +132,7 @@ class Request:
 
     def session(self) -> Session:
         """A session with the models and devices that were asked for."""
-        from clipig.session import Session
-        from clipig.settings import Settings
-
-        o = self.options
-        progress = None if o.quiet else Download()
-        return Session(
-            o.model, o.device, o.precision, max_memory=o.max_memory,
-            settings=Settings(compile=o.compiling), progress=progress,
-        )
-
-
-class Download:
-    """Shows how far the download of a model's weights is."""
-
-    def __init__(self) -> None:
-        self._spoken = 0.0
-
-    def __call__(self, done: int, total: int | None) -> None:
-        if time.monotonic() - self._spoken < 1.0 and done != total:
-            return
-        self._spoken = time.monotonic()
-        size = f" of {total / 1e6:.0f}" if total else ""
-        click.echo(f"\rdownloading weights: {done / 1e6:.0f}{size} MB", err=True, nl=done == total)
+        return self.options.session()
 
 
 def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Group]]:
