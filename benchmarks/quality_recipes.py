@@ -60,7 +60,7 @@ def shipped(name: str, subject: Subject, steps: int) -> Config:
 
 
 def views(
-    size: int, noise: str = ".3-.25*t", contrast: str = ".3 .7", kind: str = "bwnoise"
+    size: int, noise: str = ".2-.15*t", contrast: str = ".2 .5", kind: str = "bwnoise"
 ) -> list[Config]:
     """The transforms that suit the embedded model, for a picture of `size` pixels."""
     chain: list[Config] = [
@@ -75,12 +75,19 @@ def views(
     return chain
 
 
-def base(subject: Subject, budget: int, canvas: Any, size: int = 192, count: int = 8) -> Config:
+def rate(peak: float) -> str:
+    """A learning rate that falls from its peak to a tenth."""
+    return f"{peak}*(.1 + .9*(.5 + .5*cos(pi*t)))"
+
+
+def base(
+    subject: Subject, budget: int, canvas: Any, size: int = 192, count: int = 8, peak: float = 3.0
+) -> Config:
     """One target on a canvas: what the modern recipes have in common."""
     return {
         "epochs": max(1, budget // count), "resolution": size, "canvas": canvas,
         "init": {"mean": 0.5, "std": 0.03},
-        "learnrate": ".1 + .9*(.5 + .5*cos(pi*t))",
+        "learnrate": rate(peak),
         "optimizer": {"adam": {"betas": [0.9, 0.99]}},
         "targets": [{
             "batch_size": count, "clamp": False, "transforms": views(size),
@@ -138,17 +145,8 @@ def sgd(subject: Subject, budget: int) -> Config:
     """Pixels under SGD with a filtered gradient: what the pyramid does under SGD."""
     config = base(subject, budget, {"pixels": {"squash": "sigmoid", "precondition": 1.0}})
     config["optimizer"] = {"sgd": {"momentum": 0.9}}
-    config["learnrate"] = "8*(.1 + .9*(.5 + .5*cos(pi*t)))"
+    config["learnrate"] = rate(8)
     return config
-
-
-def vivid(subject: Subject, budget: int, canvas: Any, size: int = 192) -> Config:
-    """The views of `base` with more contrast and coloured noise, no price on colour or detail."""
-    return changed(
-        base(subject, budget, canvas, size),
-        transforms=views(size, ".35-.25*t", ".4 1", "noise"),
-        constraints=[{"gray": {"weight": ".012/8"}}],
-    )
 
 
 Recipe = Callable[[Subject, int], Config]
@@ -158,15 +156,18 @@ RECIPES: dict[str, Recipe] = {
     "method 2": lambda s, n: shipped("method_2", s, max(1, n // 10)),
     "pixels": lambda s, n: base(s, n, {"pixels": {"squash": "sigmoid"}}),
     "pyramid": pyramid,
-    "fourier": lambda s, n: vivid(
-        s, n, {"fourier": {"spectrum": 96, "decay": 1.2, "rate": 3, "color": "rgb"}}
+    "fourier": lambda s, n: base(
+        s, n, {"fourier": {"spectrum": 96, "decay": 1.2, "rate": 6, "color": "rgb"}}, peak=1.0
     ),
-    "maco": lambda s, n: vivid(
-        s, n, {"fourier": {"magnitude": "fixed", "spectrum": 96, "decay": 1.3, "rate": 8}}
+    "maco": lambda s, n: base(
+        s, n, {"fourier": {"magnitude": "fixed", "spectrum": 96, "decay": 1.3, "rate": 8}},
+        peak=1.0,
     ),
-    "siren": lambda s, n: vivid(s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64),
+    "siren": lambda s, n: base(
+        s, n, {"siren": {"width": 48, "layers": 3, "w0": 8}}, size=64, peak=2.0
+    ),
     "layers": layers,
-    "palette": lambda s, n: vivid(s, n, {"palette": {"cells": 32, "colors": 8}}),
+    "palette": lambda s, n: base(s, n, {"palette": {"cells": 32, "colors": 8}}),
     "ensemble": pyramid,
 }
 """The comparison of the canvases."""
@@ -183,10 +184,11 @@ ABLATIONS: dict[str, Recipe] = {
             "resize", "random_contrast", "bwnoise"}]
     ),
     "no constraints": lambda s, n: changed(pyramid(s, n), constraints=[]),
-    "colour noise": lambda s, n: changed(
-        pyramid(s, n), transforms=views(192, ".35-.25*t", ".4 1", "noise"),
-        constraints=[{"gray": {"weight": ".008/8"}}],
-    ),
+    "more contrast": lambda s, n: changed(pyramid(s, n), transforms=views(192, contrast=".4 1")),
+    "more noise": lambda s, n: changed(pyramid(s, n), transforms=views(192, ".35-.25*t")),
+    "colour noise": lambda s, n: changed(pyramid(s, n), transforms=views(192, kind="noise")),
+    "rate 1": lambda s, n: changed(pyramid(s, n), top_learnrate=rate(1)),
+    "rate 6": lambda s, n: changed(pyramid(s, n), top_learnrate=rate(6)),
     "release": lambda s, n: changed(
         pyramid(s, n), top_canvas={"pyramid": {**PYRAMID["pyramid"], "release": 0.25}}
     ),

@@ -7,8 +7,8 @@
 
 Each entry is a name, a config, and what is changed in it. Runs of equal structure
 are rows of one batch, so eight prompts for one recipe are one call of the engine.
-Seeds are those of the configs, else the place in the table: nothing was chosen
-among several seeds. `clipig info PICTURE` prints the config that a picture was
+Seeds are those of the configs, else made of the name: nothing was chosen among
+several seeds. `clipig info PICTURE` prints the config that a picture was
 made with, `clipig reproduce PICTURE` makes it again.
 """
 
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -85,13 +86,13 @@ def entries() -> list[Entry]:
     return found
 
 
-def experiment(place: int, entry: Entry, epochs: int | None) -> clipig.Experiment:
-    """What an entry asks for, with the config's seed, else its place in the table."""
-    _, config, text, overrides = entry
+def experiment(entry: Entry, epochs: int | None) -> clipig.Experiment:
+    """What an entry asks for, with the config's seed, else one made of its name."""
+    name, config, text, overrides = entry
     extra = [f"epochs={epochs}"] if epochs else []
     found = clipig.load(config, overrides=[*overrides, *extra])
     if found.seed is None:
-        found = clipig.load(config, overrides=[*overrides, *extra, f"seed={place}"])
+        found = clipig.load(config, overrides=[*overrides, *extra, f"seed={zlib.crc32(name.encode()) % 100}"])
     return found if text is None else set_text(found, text)
 
 
@@ -112,11 +113,11 @@ def render(
     """Make the pictures of entries; a file that is there is replaced."""
     settled: list[clipig.Experiment] = []
     names = []
-    for place, entry in enumerate(entries(), 1):
+    for entry in entries():
         if only and not any(word in entry[0] for word in only):
             continue
         try:
-            wanted = session.settle(experiment(place, entry, epochs))[0]
+            wanted = session.settle(experiment(entry, epochs))[0]
             if missing and current(folder / f"{entry[0]}.png", wanted, session):
                 continue
             session.infos(wanted)

@@ -20,7 +20,7 @@ VIEWS = {"draft": 4, "good": 8, "best": 16}
 """Views per step by quality."""
 
 _TOP: dict[str, Any] = {
-    "learnrate": ".1 + .9*(.5 + .5*cos(pi*t))",
+    "learnrate": {"cosine": {"peak": 3, "floor": 0.3}},
     "optimizer": {"adam": {"betas": [0.9, 0.99]}},
     "optimizer_state": "carry",
     "init": {"mean": 0.5, "std": 0.03},
@@ -36,8 +36,8 @@ _TRANSFORMS: list[Any] = [
     {"random_scale": [0.94, 1.06]},
     {"random_translate": 0.08},
     {"center_crop": ["width", "height"]},
-    {"random_contrast": [0.3, 0.7]},
-    {"bwnoise": ".3-.25*t"},
+    {"random_contrast": [0.2, 0.5]},
+    {"bwnoise": ".2-.15*t"},
 ]
 
 
