@@ -12,6 +12,8 @@ import click
 from clipig.errors import UsageError
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from clipig.likeness import Pair
     from clipig.picture_features import Features
 
@@ -77,6 +79,21 @@ def command(
         click.echo(str(outcome.write(Path(output).expanduser(), encoder.info.name)))
 
 
+_ON_A_SHEET = 1000
+"""Pictures of a cluster on its contact sheet: the most typical ones; the page has all."""
+
+
+def _small(path: Path, side: int) -> Image.Image:
+    """A thumbnail reduced to fit into a square: thousands of them are held at once."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        kind = "RGBA" if "A" in picture.getbands() else "RGB"
+        small: Image.Image = picture.convert(kind)
+    small.thumbnail((side, side))
+    return small
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What was found among pictures."""
@@ -120,7 +137,7 @@ class Outcome:
     def write(self, wanted: Path, model: str) -> Path:
         """A page, and a contact sheet per cluster, in a new folder; returns the page."""
         from clipig.folders import claim_folder
-        from clipig.images import load_image, save_png
+        from clipig.images import save_png
         from clipig.pages.model import Group, Sheet
         from clipig.pages.sheet import write_sheet
         from clipig.rating import show_picture
@@ -138,8 +155,9 @@ class Outcome:
                 note = f"nearest: {Path(names[nearest.second]).name} {nearest.similarity:.2f}"
                 pictures.append(show_picture(folder, names[i], i, (), note))
             pages.append(Group(title, tuple(pictures)))
-            thumbs = [load_image(folder / p.thumb) for p in pictures]
-            sheet = contact_sheet(thumbs, [p.name for p in pictures], cell=112)
+            shown = pictures[:_ON_A_SHEET]
+            thumbs = [_small(folder / p.thumb, 112) for p in shown]
+            sheet = contact_sheet(thumbs, [p.name for p in shown], cell=112)
             save_png(sheet, folder / f"cluster_{number:02d}.png", overwrite=True)
         facts = (("pictures", str(len(names))), ("model", model),
                  ("near-duplicates", str(len(self.pairs))))
