@@ -101,7 +101,7 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     most = Footprint(1, 1, max(view_bytes(e) for e in encoders))
     for phase in plan.phases:
         everything = sum(t.views for t in phase.targets)
-        pixels = sum({e.info.size**2 for e in encoders})
+        pixels = sum(side**2 for side, _ in set(plan.looks))
         seen = [
             (t.views, [view_bytes(e, _kinds(t)) for e in encoders])
             for t in phase.targets if t.features or t.styles

@@ -29,6 +29,9 @@ from clipig.transforms.sampling import Shape
 MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
          "cubic": "bicubic", "bicubic": "bicubic"}
 
+Look = tuple[int, int]
+"""A set of views: their side in pixels, and 0 or the number of the encoder that they are for."""
+
 
 @dataclass(frozen=True)
 class ConstraintPlan:
@@ -139,6 +142,15 @@ class Plan:
     @property
     def steps(self) -> int:
         return self.epochs - self.start
+
+    @property
+    def looks(self) -> tuple[Look, ...]:
+        """Which views each encoder sees."""
+        models = self.experiment.model
+        return tuple(
+            (e.size, n if m.views == "fresh" else 0)
+            for n, (e, m) in enumerate(zip(self.encoders, models, strict=True))
+        )
 
     def phase_at(self, step: int) -> Phase:
         """The phase that step `step` belongs to."""

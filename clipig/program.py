@@ -21,8 +21,8 @@ from clipig.constraints.style import Style
 from clipig.encoders.protocol import Encoder
 from clipig.events import TargetReport
 from clipig.features import Prompts, Scores, score
-from clipig.plan import Phase, Plan, TargetPlan
-from clipig.rng import Draw, ViewDraw
+from clipig.plan import Look, Phase, Plan, TargetPlan
+from clipig.rng import Draw, ViewDraw, stream_id
 from clipig.styles import Aspect, aspects, look
 from clipig.transforms import chain
 
@@ -71,16 +71,17 @@ class Program:
     ) -> tuple[Tensor, Tensor, list[TargetReport]]:
         """Losses `[R]`, similarities `[R]` and details of one step."""
         picture = canvas.picture(self.time(step))
-        views = {side: self._views(picture, side, step) for side in self._sides()}
+        looks = self.plan.looks
+        views = {key: self._views(picture, key, step) for key in dict.fromkeys(looks)}
         scores: list[list[Scores]] = [[] for _ in self.targets]
         seen: list[list[Seen]] = [[] for _ in self.targets]
         for number, encoder in enumerate(self.encoders):
-            self._look(number, encoder, views[encoder.info.size], scores, seen, step)
+            self._look(number, encoder, views[looks[number]], scores, seen, step)
         loss = picture.rgb.new_zeros(self.plan.runs)
         if picture.penalty is not None:
             loss = loss + picture.penalty
         reports = []
-        shown = views[self._sides()[0]]
+        shown = views[looks[0]]
         for t, rated, known, pixels in zip(self.targets, scores, seen, shown, strict=True):
             share, report = self._target(t, rated, known, pixels, step)
             loss = loss + share
@@ -100,16 +101,14 @@ class Program:
                 )
                 canvas.edit(edited[:, 0])
 
-    def _sides(self) -> list[int]:
-        """Input sizes of the encoders, that of the first one first."""
-        return list(dict.fromkeys(e.info.size for e in self.encoders))
-
-    def _views(self, picture: Picture, side: int, step: int | Tensor) -> list[Tensor]:
+    def _views(self, picture: Picture, key: Look, step: int | Tensor) -> list[Tensor]:
         """For each target its views `[R, N, 3, side, side]`."""
         layers = {"picture": picture.rgb, **picture.layers}
+        side, own = key
         out = []
         for t in self.targets:
-            draws = [ViewDraw(self.draw, s, step, t.views) for s in t.streams]
+            streams = [stream_id(s, own) for s in t.streams] if own else t.streams
+            draws = [ViewDraw(self.draw, s, step, t.views) for s in streams]
             params = [b.at(step) for b in t.ops]
             seen = self.run(
                 t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws, t.views

@@ -273,6 +273,22 @@ def test_an_ensemble_adds_up() -> None:
     assert torch.isfinite(last.picture.rgb).all()
 
 
+def test_encoders_of_an_ensemble_share_views_or_have_their_own() -> None:
+    noisy = target(transforms=[{"random_rotate": "-40 40"}, {"noise": 0.3}])
+    twins = [TinyEncoder(0), TinyEncoder(0)]
+
+    def first(models: list[object], encoders: list[TinyEncoder]) -> torch.Tensor:
+        seen = events([experiment(model=models, targets=noisy)], encoders=encoders)
+        return next(e for e in seen if isinstance(e, Step)).loss
+
+    alone = first(["a"], twins[:1])
+    shared = first(["a", "b"], twins)
+    fresh = first(["a", {"name": "b", "views": "fresh"}], twins)
+    torch.testing.assert_close(shared, 2 * alone)
+    assert (fresh - 2 * alone).abs() > 1e-4
+    torch.testing.assert_close(first([{"name": "a", "views": "fresh"}, "b"], twins), shared)
+
+
 def test_constraints_alone_are_enough() -> None:
     only = [{"constraints": [{"mean": {"above": 0.9}}], "batch_size": 1}]
     final = picture([experiment(targets=only, epochs=80)])

@@ -207,6 +207,9 @@ class Model(Node):
     """`auto`, `embedded`, `ViT-B/32`, a path, `open_clip:ARCH/PRETRAINED` ..."""
     weight: Annotated[Value, Numbers()] = constant(1.0)
     """factor of its losses"""
+    views: Literal["shared", "fresh"] = "shared"
+    """`fresh`: chance draws other views for it than for the encoders before it (formulas with
+    `random` keep their numbers)"""
 
     @model_validator(mode="before")
     @classmethod
