@@ -230,7 +230,7 @@ class Experiment(Node):
     quality: Literal["draft", "good", "best"] | None = None
     """one word for canvas, views, steps and size, where the config says nothing of them; it is
     written out when the config is read. With the embedded model on one core `draft` takes
-    about 2 seconds, `good` 10 and `best` 40"""
+    about 3 seconds, `good` 5 and `best` 13"""
     epochs: Annotated[
         Value, Numbers(integer=True, minimum=1, maximum=10**7, static=True, variables=frozenset())
     ] = constant(300, integer=True)
