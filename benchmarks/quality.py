@@ -212,9 +212,7 @@ def side_by_side(
         labels += [f"{r}: {subject.text} · {row.rank}" for r, row in line]
     if cells:
         sheet = contact_sheet(cells, labels, columns=len(found), cell=128, font_size=11)
-        save_png(sheet, path, overwrite=True)
-        whole = Image.open(path).convert("RGB")
-        whole.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path)  # a third of the bytes
+        sheet.quantize(256, dither=Image.Dither.FLOYDSTEINBERG).save(path)  # a third of the bytes
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clipig.canvases import Picture
-from clipig.config.schema import Experiment, Model
+from clipig.config.schema import Experiment
 from clipig.engine import optimize
 from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.events import Event, Finished, State, Step
@@ -123,7 +123,7 @@ def settle(session: Session, experiment: Experiment) -> Experiment:
         raise ConfigError([Problem("", 0, 0, key, NO_ROW) for key in keys])
     one = session.settle(experiment.model_copy(update={"runs": 1}))[0]
     named = [
-        Model(name=info.name, weight=model.weight)
+        model.model_copy(update={"name": info.name})
         for model, info in zip(one.model, session.infos(one), strict=True)
     ]
     return one.model_copy(update={"seed": experiment.seed, "model": named})

@@ -89,8 +89,9 @@ def _kept(encoder: Encoder, views: int, kinds: Sequence[Statistics]) -> int:
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
         if kinds:
             maps = embed_with_maps(encoder, pixels)[1]
-            rows = [statistic(kind, m) for kind in kinds for m in maps]
-            [row.square() for row in rows]  # their distance from a goal
+            for kind in kinds:
+                for m in maps:
+                    statistic(kind, m).square()  # its distance from a goal
         else:
             encoder.encode_image(pixels)
     return sum(seen.values())
@@ -101,7 +102,7 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     most = Footprint(1, 1, max(view_bytes(e) for e in encoders))
     for phase in plan.phases:
         everything = sum(t.views for t in phase.targets)
-        pixels = sum(side**2 for side, _ in set(plan.looks))
+        pixels = sum(side**2 for side, _ in set(plan.view_sets))
         seen = [
             (t.views, [view_bytes(e, _kinds(t)) for e in encoders])
             for t in phase.targets if t.features or t.styles

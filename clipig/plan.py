@@ -29,7 +29,7 @@ from clipig.transforms.sampling import Shape
 MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
          "cubic": "bicubic", "bicubic": "bicubic"}
 
-Look = tuple[int, int]
+ViewSet = tuple[int, int]
 """A set of views: their side in pixels, and 0 or the number of the encoder that they are for."""
 
 
@@ -144,8 +144,8 @@ class Plan:
         return self.epochs - self.start
 
     @property
-    def looks(self) -> tuple[Look, ...]:
-        """Which views each encoder sees."""
+    def view_sets(self) -> tuple[ViewSet, ...]:
+        """Which set of views each encoder sees."""
         models = self.experiment.model
         return tuple(
             (e.size, n if m.views == "fresh" else 0)

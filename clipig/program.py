@@ -21,7 +21,7 @@ from clipig.constraints.style import Style
 from clipig.encoders.protocol import Encoder
 from clipig.events import TargetReport
 from clipig.features import Prompts, Scores, score
-from clipig.plan import Look, Phase, Plan, TargetPlan
+from clipig.plan import Phase, Plan, TargetPlan, ViewSet
 from clipig.rng import Draw, ViewDraw, stream_id
 from clipig.styles import Aspect, aspects, look
 from clipig.transforms import chain
@@ -58,6 +58,11 @@ class Program:
             (t.index, place): prompts.styles[t.index, place]
             for t in self.targets for place, _ in t.styles
         }
+        self.sets = plan.view_sets
+        self.streams = {
+            key: [[stream_id(s, key[1]) if key[1] else s for s in t.streams] for t in self.targets]
+            for key in self.sets
+        }
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
     def time(self, step: int | Tensor) -> float | Tensor:
@@ -71,17 +76,16 @@ class Program:
     ) -> tuple[Tensor, Tensor, list[TargetReport]]:
         """Losses `[R]`, similarities `[R]` and details of one step."""
         picture = canvas.picture(self.time(step))
-        looks = self.plan.looks
-        views = {key: self._views(picture, key, step) for key in dict.fromkeys(looks)}
+        views = {key: self._views(picture, key, step) for key in self.streams}
         scores: list[list[Scores]] = [[] for _ in self.targets]
         seen: list[list[Seen]] = [[] for _ in self.targets]
         for number, encoder in enumerate(self.encoders):
-            self._look(number, encoder, views[looks[number]], scores, seen, step)
+            self._look(number, encoder, views[self.sets[number]], scores, seen, step)
         loss = picture.rgb.new_zeros(self.plan.runs)
         if picture.penalty is not None:
             loss = loss + picture.penalty
         reports = []
-        shown = views[looks[0]]
+        shown = views[self.sets[0]]
         for t, rated, known, pixels in zip(self.targets, scores, seen, shown, strict=True):
             share, report = self._target(t, rated, known, pixels, step)
             loss = loss + share
@@ -101,13 +105,12 @@ class Program:
                 )
                 canvas.edit(edited[:, 0])
 
-    def _views(self, picture: Picture, key: Look, step: int | Tensor) -> list[Tensor]:
+    def _views(self, picture: Picture, key: ViewSet, step: int | Tensor) -> list[Tensor]:
         """For each target its views `[R, N, 3, side, side]`."""
         layers = {"picture": picture.rgb, **picture.layers}
-        side, own = key
+        side, _ = key
         out = []
-        for t in self.targets:
-            streams = [stream_id(s, own) for s in t.streams] if own else t.streams
+        for t, streams in zip(self.targets, self.streams[key], strict=True):
             draws = [ViewDraw(self.draw, s, step, t.views) for s in streams]
             params = [b.at(step) for b in t.ops]
             seen = self.run(

@@ -166,10 +166,9 @@ def test_starts_differ_by_run_and_follow_the_noise(name: str, options: dict) -> 
         assert bright.mean() > picture.mean() + 0.05
 
 
-@each_case
+@pytest.mark.parametrize(("name", "options"), [c for c in CASES if c[0] != "palette"])
 def test_a_picture_is_shown(name: str, options: dict) -> None:
-    if name == "palette":
-        pytest.skip("few colours: see test_palette_shows_a_picture")
+    """Few colours cannot: see test_palette_shows_a_picture."""
     canvas = build(name, options, "picture")
     for t in (0.0, 1.0):
         torch.testing.assert_close(canvas.picture(t).rgb, smooth(), atol=4e-3, rtol=0)

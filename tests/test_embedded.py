@@ -182,9 +182,19 @@ def test_weights_file_is_a_model(tmp_path: Path) -> None:
     )
 
 
+def test_weights_file_that_changed_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    path.write_bytes(PACKAGE.joinpath("embedded-judge.safetensors").read_bytes())
+    info = encoders.resolve(str(path))
+    path.write_bytes(PACKAGE.joinpath("embedded.safetensors").read_bytes())
+    with pytest.raises(EncoderError, match="has changed"):
+        encoders.load(info)
+
+
 @pytest.mark.parametrize("config", [
     '{"text_depth": 1000000000}', '{"depths": [0, 1, 1, 100000]}', '{"channels": [-1]}',
-    '{"size": "big"}', '{"activation": "eval"}', '{"layers": 3}', "[]", "{",
+    '{"stem": [5, 0]}', '{"size": 0}', pytest.param("[" * 100_000, id="deep"), '{"size": "big"}',
+    '{"activation": "eval"}', '{"layers": 3}', "[]", "{",
 ])
 def test_hostile_weights_file_is_an_error(tmp_path: Path, config: str) -> None:
     path = tmp_path / "bad.safetensors"
@@ -197,7 +207,10 @@ def test_other_safetensors_are_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "other.safetensors"
     save_file({"x": torch.zeros(1)}, path, {"format": "pt"})
     assert file_info(str(path)) is None
-    path.write_bytes(b"\xff" * 100)
+    deep = b"[" * 100_000
+    for data in (b"\xff" * 100, len(deep).to_bytes(8, "little") + deep):
+        path.write_bytes(data)
+        assert file_info(str(path)) is None
     assert file_info(str(path)) is None
     with pytest.raises(EncoderError):
         encoders.resolve(str(path))

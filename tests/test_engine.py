@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from clipig.batches import settle
+from clipig.config.dump import dump
+from clipig.config.load import load_text
 from clipig.config.schema import Experiment
 from clipig.constraints import CONSTRAINTS
 from clipig.engine import optimize
@@ -16,6 +19,7 @@ from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import PromptCache, encode_prompts
 from clipig.optimizers import OPTIMIZERS
 from clipig.plan import compile, split
+from clipig.session import Session
 from tests.tiny_encoder import TinyEncoder
 
 BASE: dict[str, Any] = {
@@ -287,6 +291,13 @@ def test_encoders_of_an_ensemble_share_views_or_have_their_own() -> None:
     torch.testing.assert_close(shared, 2 * alone)
     assert (fresh - 2 * alone).abs() > 1e-4
     torch.testing.assert_close(first([{"name": "a", "views": "fresh"}, "b"], twins), shared)
+
+
+def test_views_of_its_own_survive_a_dump_and_a_batch() -> None:
+    models = ["embedded", {"name": "embedded-judge", "views": "fresh"}]
+    run = experiment(model=models, targets=target())
+    assert load_text(dump(run)).model == run.model
+    assert settle(Session(device="cpu"), run).model == run.model
 
 
 def test_constraints_alone_are_enough() -> None:

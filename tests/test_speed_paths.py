@@ -22,6 +22,7 @@ from clipig.optimizers import OPTIMIZERS
 from clipig.plan import Plan, compile
 from clipig.settings import Settings
 from tests.tiny_encoder import TinyEncoder
+from tests.waits import step_without_waiting
 
 BASE: dict[str, Any] = {
     "epochs": 5,
@@ -196,13 +197,7 @@ def test_a_step_does_not_wait_for_the_device() -> None:
     prompts = encode_prompts(plan, [encoder], PromptCache())
     settings = Settings(compile="off", graphs="off")
     stream = optimize(plan, [encoder], prompts, settings=settings)
-    for _ in range(3):
-        next(stream)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        next(stream)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    step_without_waiting(stream)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

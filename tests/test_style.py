@@ -27,6 +27,7 @@ from clipig.settings import Settings
 from clipig.styles import embed_with_maps, look, references
 from tests.ops_contract import picture
 from tests.tiny_encoder import TinyEncoder
+from tests.waits import step_without_waiting
 
 
 class BothEncoder(TinyEncoder):
@@ -398,13 +399,7 @@ def test_a_step_does_not_wait_for_the_device(kind: str) -> None:
     plan = compile([run], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache(painting))
     stream = optimize(plan, [encoder], prompts, settings=Settings(compile="off", graphs="off"))
-    for _ in range(3):
-        next(stream)
-    torch.cuda.set_sync_debug_mode("error")
-    try:
-        next(stream)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    step_without_waiting(stream)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -54,7 +54,7 @@ def body(model: BaseModel, full: bool = False) -> dict[str, Any]:
         if value is None or (not full and _same(value, info.default)):
             continue
         if isinstance(model, Experiment) and name == "model":
-            out[name] = _models(value, full)
+            out[name] = _models(value)
         elif isinstance(model, PostProc) and name == "transforms":
             out = _edits(value, full) | out
         elif isinstance(value, Value):
@@ -102,8 +102,9 @@ def _edits(ops: list[Op], full: bool) -> dict[str, Any]:
     return {op.name: _options(op, full) for op in ops}
 
 
-def _models(models: list[Model], full: bool) -> Any:
-    entries = [m.name if _same(m.weight, Model(name="x").weight) else Flow(body(m)) for m in models]
+def _models(models: list[Model]) -> Any:
+    bodies = [body(m) for m in models]
+    entries = [b["name"] if set(b) == {"name"} else Flow(b) for b in bodies]
     return entries[0] if len(entries) == 1 else entries
 
 

@@ -49,8 +49,9 @@ def load(
     if own:
         from clipig.encoders.embedded import load_embedded, load_file
 
-        read = load_embedded if info.name in EMBEDDED else load_file
-        return read(info.name, device, precision)
+        if info.name in EMBEDDED:
+            return load_embedded(info.name, device, precision)
+        return load_file(info, device, precision)
     if info.name.startswith(OPEN_CLIP):
         from clipig.encoders.openclip import OpenClipEncoder
 

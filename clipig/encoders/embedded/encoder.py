@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import warnings
 from collections.abc import Sequence
@@ -173,26 +174,33 @@ def file_info(name: str) -> EncoderInfo | None:
         with path.open("rb") as file:
             start = file.read(8)
             metadata = _metadata(start + file.read(min(_length(start), _LONGEST_HEADER)))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     if not {"config", "vocabulary"} <= set(metadata):
         return None
     try:
         config = config_from_json(metadata["config"])
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise EncoderError(f"{name}: the weights file is damaged: {error}") from error
     checksum = f"sha256:{file_sha256(path)}"
     return EncoderInfo(name, config.size, config.width, config.context, ASKED, checksum)
 
 
 def load_file(
-    name: str, device: torch.device | str = "cpu", precision: str = "fp32"
+    info: EncoderInfo, device: torch.device | str = "cpu", precision: str = "fp32"
 ) -> EmbeddedEncoder:
-    """Load a weights file of this kind; errors as in `load_embedded`."""
-    info = file_info(name)
-    if info is None:
-        raise EncoderError(f"{name}: no weights file of the embedded kind")
-    return encoder_from_bytes(Path(name).expanduser().read_bytes(), info, device, precision)
+    """Load the weights file that `file_info` found; errors as in `load_embedded`.
+
+    Raises `EncoderError`, too, if the file is another one by now.
+    """
+    try:
+        data = Path(info.name).expanduser().read_bytes()
+    except OSError as error:
+        raise EncoderError(f"{info.name}: cannot be read: {error.strerror or error}") from error
+    checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if checksum != info.checksum:
+        raise EncoderError(f"{info.name}: the file has changed since it was looked at ({checksum})")
+    return encoder_from_bytes(data, info, device, precision)
 
 
 def config_from_json(text: str) -> NetworkConfig:
@@ -207,13 +215,13 @@ def config_from_json(text: str) -> NetworkConfig:
     lists = {key: tuple(value) for key, value in entries.items() if isinstance(value, list)}
     config = NetworkConfig(**{**entries, **lists})
     for name, value in vars(config).items():
-        limit = 64 if "depth" in name else 1 << 20
+        least, most = (0, 64) if "depth" in name else (int(name != "words"), 1 << 20)
         numbers = value if isinstance(value, tuple) else (value,)
         if name == "activation":
             if value not in ACTIVATIONS:
                 raise ValueError(f"{name} is {value!r}")
         elif len(numbers) > 16 or not all(
-            isinstance(n, int) and 0 <= n <= limit for n in numbers
+            isinstance(n, int) and least <= n <= most for n in numbers
         ):
             raise ValueError(f"{name} is {value!r}")
     return config
