@@ -125,6 +125,13 @@ class Table:
             return self.data.index_select(0, step.view(1))[0]
         return self.data[step]
 
+    def at_steps(self, first: int, count: int, runs: int) -> Tensor:
+        """`[count * runs | 1, N|1, k]`: several steps, ordered by step, then by run."""
+        data = self.data if self.data.shape[0] == 1 else self.data[first : first + count]
+        if data.shape[:2] == (1, 1):
+            return data[0]
+        return data.expand(count, runs, -1, -1).flatten(0, 1)
+
     def to(self, device: torch.device | str) -> Table:
         return Table(self.data.to(device))
 
@@ -177,6 +184,13 @@ class Bound:
             if similarity is None:
                 raise ValueError(f"{name} depends on the similarity")
             setattr(params, name, live.at(step, similarity))
+        return params
+
+    def at_steps(self, first: int, count: int, runs: int) -> SimpleNamespace:
+        """All fields for several steps, as `Table.at_steps` orders them; none may be live."""
+        params = SimpleNamespace(**self.fixed)
+        for name, table in self.tables.items():
+            setattr(params, name, table.at_steps(first, count, runs))
         return params
 
     def to(self, device: torch.device | str) -> Bound:

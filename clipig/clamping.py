@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clipig.tiles import pieces
+
 # Just outside 0..1, since hardtanh lets no gradient pass at its very ends; and just below zero.
 _LOW, _HIGH = -1e-30, 1.0 + 2.0**-23
 _BELOW_ZERO = -1.2e-38
@@ -38,6 +40,16 @@ def clamp_unit(x: Tensor) -> Tensor:
     return _Inside.apply(x)  # type: ignore[no-any-return]
 
 
+def mark_unit_(x: Tensor) -> None:
+    """Clamp in place to a hair more than 0..1: what was outside can be told from 0 and 1."""
+    x.clamp_(_LOW, _HIGH)
+
+
+def unit_gradient_(grad: Tensor, marked: Tensor) -> None:
+    """What `clamp_unit` would let pass of a gradient, in place, after `mark_unit_`."""
+    torch.ops.aten.hardtanh_backward.grad_input(grad, marked, _LOW, _HIGH, grad_input=grad)
+
+
 class _Inward(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -46,10 +58,14 @@ class _Inward(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        (x,), (grad,) = ctx.saved_tensors, grads
-        # descent moves against the gradient: outside, signs that differ lead further out
-        outward = (x - x.clamp(0, 1)).mul_(grad)
-        out: Tensor = torch.ops.aten.threshold_backward(grad, outward, _BELOW_ZERO)
+        x, grad = ctx.saved_tensors[0], grads[0].contiguous()
+        out = torch.empty_like(grad)
+        for piece, given, passed in pieces(x, grad, out):
+            # descent moves against the gradient: outside, signs that differ lead further out
+            outward = piece.clamp(0, 1).sub_(piece).mul_(given).neg_()
+            torch.ops.aten.threshold_backward.grad_input(
+                given, outward, _BELOW_ZERO, grad_input=passed
+            )
         return out
 
 
@@ -59,4 +75,4 @@ def clamp_inward(x: Tensor) -> Tensor:
     A plain clamp has no gradient outside, so a pixel that left the range would
     never come back (fault W15 of the original).
     """
-    return _Inward.apply(x)  # type: ignore[no-any-return]
+    return _Inward.apply(x.contiguous())  # type: ignore[no-any-return]

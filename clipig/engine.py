@@ -7,7 +7,7 @@ everything that could be decided before has been decided by the plan.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -19,7 +19,6 @@ from clipig.encoders.protocol import Encoder
 from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
 from clipig.features import Prompts, fair_scales, similarities
 from clipig.graphs import Outcome, Replay
-from clipig.optimizers import scale_step
 from clipig.plan import MODES, Phase, Plan
 from clipig.program import Program
 from clipig.rng import Draw, stream_id
@@ -194,36 +193,13 @@ class Studio:
         if loss.requires_grad:  # a phase may have nothing to look at
             # the rows share nothing, so their gradients stay apart
             loss.sum().backward()  # type: ignore[no-untyped-call]
-        before = {name: p.detach().clone() for name, p in self.canvas.parameters.items()}
-        good = self._gradients(torch.isfinite(loss.detach()))
-        with torch.no_grad():
-            self.rule.step()
-            self._limit(before, good, self.rates.at(step)[:, 0, 0].expand(self.plan.runs))
+        # in place, here and in the rule: a captured step must find it again
+        self.alive.logical_and_(torch.isfinite(loss.detach()))
+        rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
+        self.rule.step(self.plan.experiment.gradient, rate, self.alive)
         self.program.edit(self.canvas, step)
         self._remember(step)
         return Outcome(loss.detach(), similarity, tuple(reports))
-
-    def _gradients(self, good: Tensor) -> Tensor:
-        """Normalise or clip the gradients of each run; `[R]` bool, which runs are finite."""
-        kind = self.plan.experiment.gradient
-        for p in self.canvas.parameters.values():
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-            size = torch.linalg.vector_norm(p.grad.flatten(1), dim=1) * (p[0].numel() ** -0.5)
-            good = good & torch.isfinite(size)
-            if kind != "plain":
-                factor = 1 / size.clamp(min=1e-12)
-                factor = factor.clamp(max=1.0) if kind == "clip" else factor
-                p.grad *= _per_run(factor, p)
-        return good
-
-    def _limit(self, before: Mapping[str, Tensor], good: Tensor, rate: Tensor) -> None:
-        """Scale the step by each run's rate; runs that are no longer finite stay as they were."""
-        for p in self.canvas.parameters.values():
-            good = good & torch.isfinite(p.flatten(1).sum(1))
-        self.alive.logical_and_(good)  # in place: a captured step must find it again
-        for name, p in self.canvas.parameters.items():
-            scale_step(p, before[name], rate, self.alive)
 
     def _remember(self, step: int | Tensor) -> None:
         """Update the running mean of pictures (an exponential one, bias-corrected)."""
@@ -260,7 +236,3 @@ class Studio:
             self.alive.clone(), dict(self.fair),
         )
 
-
-def _per_run(values: Tensor, like: Tensor) -> Tensor:
-    """`[R]` in a shape that multiplies `[R, ...]`."""
-    return values.view(-1, *(1,) * (like.ndim - 1))

@@ -180,12 +180,3 @@ OPTIMIZERS: dict[str, type[OptimizerSpec]] = {c.name: c for c in _CLASSES}
 
 OPTIMIZERS["rmsprob"] = RMSprop
 
-
-def scale_step(parameter: Tensor, before: Tensor, rate: Tensor, alive: Tensor) -> None:
-    """Turn a step of rate one into one of rate `rate` `[R]`, in place.
-
-    Rows that are not `alive` `[R]` go back to `before`.
-    """
-    shape = (-1,) + (1,) * (parameter.ndim - 1)
-    moved = torch.lerp(before, parameter, rate.view(shape))
-    torch.where(alive.view(shape), moved, before, out=parameter)

@@ -16,7 +16,6 @@ from torch import Tensor
 from clipig import compiling
 from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
-from clipig.clamping import clamp_unit
 from clipig.constraints.style import Style
 from clipig.encoders.protocol import Encoder
 from clipig.events import TargetReport
@@ -26,6 +25,10 @@ from clipig.rng import Draw, ViewDraw, stream_id
 from clipig.styles import Aspect, aspects, look
 from clipig.transforms import chain
 
+AHEAD = 32
+"""steps for which places and tones of views are worked out at once"""
+ROWS_AHEAD = 1 << 16
+"""and how many views that may be, for the sake of memory"""
 Seen = Mapping[Aspect, Tensor]
 """What an encoder saw of a target's views: statistics `[R, N, ...]`."""
 
@@ -63,6 +66,11 @@ class Program:
             key: [[stream_id(s, key[1]) if key[1] else s for s in t.streams] for t in self.targets]
             for key in self.sets
         }
+        self.unprepared = {
+            (side, i): chain.unprepared(t.segments[side], _nodes(t.ops))
+            for i, t in enumerate(self.targets) for side, _ in self.sets
+        }
+        self.ahead: dict[tuple[ViewSet, int], tuple[int, tuple[chain.Part, ...]]] = {}
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
     def time(self, step: int | Tensor) -> float | Tensor:
@@ -110,14 +118,35 @@ class Program:
         layers = {"picture": picture.rgb, **picture.layers}
         side, _ = key
         out = []
-        for t, streams in zip(self.targets, self.streams[key], strict=True):
-            draws = [ViewDraw(self.draw, s, step, t.views) for s in streams]
-            params = [b.at(step) for b in t.ops]
-            seen = self.run(
-                t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws, t.views
-            )
-            out.append(clamp_unit(seen) if t.target.clamp else seen)
+        for place, (t, streams) in enumerate(zip(self.targets, self.streams[key], strict=True)):
+            parts = None if isinstance(step, Tensor) else self._parts(key, place, step)
+            now = range(len(t.ops)) if parts is None else self.unprepared[side, place]
+            draws = {i: ViewDraw(self.draw, streams[i], step, t.views) for i in now}
+            params = {i: t.ops[i].at(step) for i in now}
+            out.append(self.run(
+                t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws,
+                t.views, parts, t.target.clamp,
+            ))
         return out
+
+    def _parts(self, key: ViewSet, place: int, step: int) -> tuple[chain.Part, ...]:
+        """What is known of a target's views without the pixels, worked out for some steps ahead."""
+        t, runs = self.targets[place], self.plan.runs
+        count = max(1, min(AHEAD, ROWS_AHEAD // (runs * t.views)))
+        # from a multiple of the count on, so that a resumed run does the same sums
+        first = step - (step - self.phase.first) % count
+        known = self.ahead.get((key, place))
+        if known is None or known[0] != first:
+            count = min(count, self.phase.last - first)
+            draw, steps = self.draw.at_steps(first, count)
+            draws = [ViewDraw(draw, s, steps, t.views) for s in self.streams[key][place]]
+            params = [b.at_steps(first, count, runs) for b in t.ops]
+            known = first, chain.prepare(
+                t.segments[key[0]], _nodes(t.ops), params, draws, steps.new_empty(0).float()
+            )
+            self.ahead[key, place] = known
+        start = (step - first) * runs
+        return chain.rows(known[1], start, start + runs)
 
     def _look(
         self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],

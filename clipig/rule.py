@@ -1,4 +1,9 @@
-"""The optimizer of a canvas: torch's, in its fastest form, taking steps of rate one."""
+"""The optimizer of a canvas: torch's, in its fastest form, taking steps of rate one.
+
+torch's optimizers move a tensor of zeros, and what it becomes is added to the
+parameter, times the rate of each run. On a CPU they work on a few runs at a time,
+so that gradient, moments and step stay in the cache until the runs are done.
+"""
 
 from __future__ import annotations
 
@@ -14,56 +19,125 @@ from torch.optim import Adadelta, Adam, Adamax, NAdam, Optimizer, RMSprop
 
 from clipig.canvases import Canvas
 from clipig.optimizers import OptimizerSpec
+from clipig.tiles import run_blocks
 
 _CAPTURABLE = (Adam, NAdam, Adamax, RMSprop, Adadelta)
 
 
-@dataclass
-class Rule:
-    """A torch optimizer, and the names under which its moments are kept."""
+@dataclass(frozen=True)
+class Block:
+    """Some runs: torch's optimizer, and its zeros by the name of the parameter, `[r, ...]`."""
 
+    runs: slice
     torch: Optimizer
-    names: dict[Tensor, str]
+    deltas: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How the parameters of a canvas move."""
+
+    canvas: Canvas
+    blocks: tuple[Block, ...]
 
     @classmethod
     def build(cls, spec: OptimizerSpec, canvas: Canvas) -> Rule:
-        groups: list[dict[str, object]] = [
-            {"params": [p], "lr": canvas.rates.get(name, 1.0)}
-            for name, p in canvas.parameters.items()
-        ]
-        names = {p: name for name, p in canvas.parameters.items()}
+        parameters = canvas.parameters
+        most = max(p[0].numel() for p in parameters.values())
+        some = next(iter(parameters.values()))
+        cuts = run_blocks(len(some), most, some.device)
+        longest = max(c.stop - c.start for c in cuts)
+        # all blocks share their zeros: these never leave the cache
+        zeros = {name: torch.zeros_like(p[:longest].detach()) for name, p in parameters.items()}
+        blocks = []
         with _without_compiler():
-            return cls(hasten(spec.build(groups)), names)
+            for runs in cuts:
+                deltas = {name: z[: runs.stop - runs.start] for name, z in zeros.items()}
+                groups: list[dict[str, object]] = [
+                    {"params": [d], "lr": canvas.rates.get(name, 1.0)}
+                    for name, d in deltas.items()
+                ]
+                blocks.append(Block(runs, hasten(spec.build(groups)), deltas))
+        return cls(canvas, tuple(blocks))
 
     def clear(self) -> None:
         """Forget the gradients."""
-        for p in self.names:
+        for p in self.canvas.parameters.values():
             p.grad = None
 
-    def step(self) -> None:
-        """Move the parameters, without torch's wrapper (it imports the compiler, too)."""
-        with torch.no_grad():
-            inspect.unwrap(type(self.torch).step)(self.torch)
+    @torch.no_grad()
+    def step(self, kind: str, rate: Tensor, alive: Tensor) -> None:
+        """Move the parameters of all runs against their gradients, in place.
+
+        `kind`: the config's `gradient`, "plain", "normalize" or "clip" (by run and
+        parameter). `rate` `[R]`. `alive` `[R]` bool becomes false for runs whose gradient
+        or step is not finite; those that are not alive stay where they are.
+        """
+        for block in self.blocks:
+            good = alive[block.runs]
+            for name, delta in block.deltas.items():
+                p = self.canvas.parameters[name]
+                grad = torch.zeros_like(delta) if p.grad is None else p.grad[block.runs]
+                good = good & _prepared(grad, kind)
+                delta.zero_()
+                delta.grad = grad
+            _plain_step(block.torch)
+            for delta in block.deltas.values():
+                delta.mul_(_per_run(rate[block.runs], delta))
+                good = good & torch.isfinite(delta.flatten(1).sum(1))
+            # only where looking costs no waiting
+            simple = alive.device.type == "cpu" and bool(good.all())
+            for name, delta in block.deltas.items():
+                p = self.canvas.parameters[name][block.runs]
+                if simple:
+                    p.add_(delta)
+                else:
+                    torch.where(_per_run(good, p), p + delta, p, out=p)
+            alive[block.runs] = good
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of the moments by parameter name."""
-        return {
-            self.names[p]: {
-                k: torch.as_tensor(v).detach().clone() for k, v in self.torch.state[p].items()
-                if v is not None
+        """Copies of the moments by parameter name, `[R, ...]`; counts of steps are numbers."""
+        moments: dict[str, dict[str, Tensor]] = {}
+        for name in self.canvas.parameters:
+            parts = [b.torch.state.get(b.deltas[name], {}) for b in self.blocks]
+            moments[name] = {
+                k: torch.cat([p[k] for p in parts]) if v.ndim else v.detach().clone()
+                for k, v in ((k, torch.as_tensor(v)) for k, v in parts[0].items() if v is not None)
             }
-            for p in self.names if p in self.torch.state
-        }
+        return {name: m for name, m in moments.items() if m}
 
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take moments whose shapes fit the parameters; step counts go where torch wants them."""
-        counts_here = any(g.get("fused") or g.get("capturable") for g in self.torch.param_groups)
-        for p, name in self.names.items():
-            if name in state:
-                self.torch.state[p] = {
-                    k: v.clone() if v.ndim else v.clone().to(p.device if counts_here else "cpu")
-                    for k, v in state[name].items()
-                }
+        for block in self.blocks:
+            groups = block.torch.param_groups
+            counts_here = any(g.get("fused") or g.get("capturable") for g in groups)
+            for name, delta in block.deltas.items():
+                if name in state:
+                    block.torch.state[delta] = {
+                        k: v[block.runs].clone() if v.ndim
+                        else v.clone().to(delta.device if counts_here else "cpu")
+                        for k, v in state[name].items()
+                    }
+
+
+def _prepared(grad: Tensor, kind: str) -> Tensor:
+    """Normalise or clip the gradients `[r, ...]` of runs in place; `[r]`, which are finite."""
+    size = torch.linalg.vector_norm(grad.flatten(1), dim=1) * (grad[0].numel() ** -0.5)
+    if kind != "plain":
+        factor = 1 / size.clamp(min=1e-12)
+        factor = factor.clamp(max=1.0) if kind == "clip" else factor
+        grad.mul_(_per_run(factor, grad))
+    return torch.isfinite(size)
+
+
+def _per_run(values: Tensor, like: Tensor) -> Tensor:
+    """`[R]` in a shape that multiplies `[R, ...]`."""
+    return values.view(-1, *(1,) * (like.ndim - 1))
+
+
+def _plain_step(optimizer: Optimizer) -> None:
+    """A step without torch's wrapper, which imports the compiler."""
+    inspect.unwrap(type(optimizer).step)(optimizer)
 
 
 def hasten(optimizer: Optimizer) -> Optimizer:

@@ -14,6 +14,7 @@ from torch import Tensor
 from clipig.ops import Op, Value
 from clipig.rng import ViewDraw
 from clipig.transforms.sampling import Shape, Stage
+from clipig.transforms.tones import Grain, Tone, touched
 
 Params = Any
 """An op's fields for one step: `[R|1, N|1, k]` tensors, tuples for sizes, texts as they are."""
@@ -25,8 +26,8 @@ class Transform(Op):
     random: ClassVar[bool] = False
     """whether `sample` draws anything; without it all views of a chain are equal"""
 
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
-        """Draw all random numbers that the op needs: tensors `[R, N, ...]`."""
+    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
+        """Draw all random numbers that the op needs: tensors or pieces `[R, N, ...]`."""
         return ()
 
     def out_size(self, size: Shape, p: Params) -> Shape:
@@ -53,11 +54,38 @@ class Pixelwise(Transform):
 
     commutes: ClassVar[str] = ""
     """`linear`: may be done after a reduction instead of before it, with equal
-    result; `noise`: likewise in distribution, once `p.std` is scaled"""
+    result; `noise`: likewise in distribution, once its strength is scaled"""
 
     @abstractmethod
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         """The changed views."""
+
+
+class Toning(Pixelwise):
+    """A change of the colours along straight lines; those that follow one another become one."""
+
+    commutes: ClassVar[str] = "linear"
+
+    @abstractmethod
+    def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
+        """The line."""
+
+    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
+        return touched(views, self.tone(p, drawn))
+
+
+class Graining(Pixelwise):
+    """Noise that is added, whatever the pixels are."""
+
+    random: ClassVar[bool] = True
+
+    @abstractmethod
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
+        """The noise for views of a size."""
+
+    def apply(self, views: Tensor, p: Params, drawn: tuple[Any, ...]) -> Tensor:
+        size = (views.shape[-2], views.shape[-1])
+        return touched(views, Tone(), self.grain(p, drawn, size))
 
 
 def color(value: Tensor) -> Tensor:

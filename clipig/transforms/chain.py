@@ -1,7 +1,9 @@
 """From a list of transforms to few steps: what is fused, what is done at which size.
 
-`arrange` looks at sizes only, once per phase; `run` does the work in each step.
-Geometric transforms that follow one another become one sampling. The resize to
+`arrange` looks at sizes only, once per phase; `prepare` works out all that pixels
+have no part in, for many steps at once; `run` does the work in each step.
+Geometric transforms that follow one another become one sampling, straight changes
+of the colours one change. The resize to
 the encoder's input comes last; if it reduces, it is moved forward past the
 pixelwise transforms that allow it, so that no work is done at 448 pixels when
 the encoder sees 64.
@@ -9,16 +11,18 @@ the encoder sees 64.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from torch import Tensor
 
+from clipig.clamping import clamp_unit
 from clipig.rng import ViewDraw
-from clipig.transforms.base import Geometry, Params, Pixelwise, Transform
+from clipig.transforms.base import Geometry, Graining, Params, Pixelwise, Toning, Transform
 from clipig.transforms.resizing import reduction_gain
-from clipig.transforms.sampling import Shape, Stage, resize_stages, sample
+from clipig.transforms.sampling import Route, Shape, Stage, follow, resize_stages, route
+from clipig.transforms.tones import Grain, Tone, touched
 
 
 class ChainError(ValueError):
@@ -33,7 +37,7 @@ class ChainError(ValueError):
 
 @dataclass(frozen=True)
 class Segment:
-    """One sampling, or one pixelwise transform."""
+    """One sampling, one change of tones with noise after it, or another pixelwise transform."""
 
     ops: tuple[int, ...]
     """places in the list of transforms; none: a resize only"""
@@ -42,9 +46,9 @@ class Segment:
     out: Shape
     """height and width of the result"""
     fused: bool
-    """True: geometry; False: one pixelwise transform"""
+    """True: geometry; False: pixelwise"""
     noise_gain: float = 1.0
-    """factor of `std` for a noise that was moved behind a reduction"""
+    """factor of the strength of a noise that was moved behind a reduction"""
 
 
 def arrange(
@@ -61,13 +65,20 @@ def arrange(
         if complaint is not None:
             raise ChainError(index, complaint)
         out = op.out_size(size, p)
-        if isinstance(op, Geometry) and segments and segments[-1].fused:
-            last = segments[-1]
+        last = segments[-1] if segments else None
+        if last is not None and _joins(op, ops[last.ops[-1]]):
             segments[-1] = replace(last, ops=(*last.ops, index), out=out)
         else:
             segments.append(Segment((index,), size, out, isinstance(op, Geometry)))
         size = out
     return tuple(_with_resize(segments, ops, size, final))
+
+
+def _joins(op: Transform, before: Transform) -> bool:
+    """Whether a transform is done together with the one before it."""
+    if isinstance(op, Geometry):
+        return isinstance(before, Geometry)
+    return isinstance(op, Toning | Graining) and isinstance(before, Toning)
 
 
 def _with_resize(
@@ -92,8 +103,7 @@ def _with_resize(
 def _may_follow_reduction(segment: Segment, ops: Sequence[Transform]) -> bool:
     if segment.fused:
         return False
-    op = ops[segment.ops[0]]
-    return isinstance(op, Pixelwise) and op.commutes in ("linear", "noise")
+    return all(getattr(ops[i], "commutes", "") in ("linear", "noise") for i in segment.ops)
 
 
 def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Shape) -> Segment:
@@ -102,41 +112,116 @@ def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Sha
     A noise gets the strength that the reduction would have left of it. (What is
     lost is the correlation, about 1/4, that the filter gives to neighbours.)
     """
-    op = ops[segment.ops[0]]
-    noisy = isinstance(op, Pixelwise) and op.commutes == "noise"
+    noisy = any(getattr(ops[i], "commutes", "") == "noise" for i in segment.ops)
     gain = reduction_gain(size, final) if noisy else 1.0
     return replace(segment, size=final, out=final, noise_gain=gain)
+
+
+T = TypeVar("T")
+Placed = Sequence[T] | Mapping[int, T]
+"""Something for each transform, or for some of them, by its place"""
+Part = Route | Tone | None
+"""What a segment does apart from the pixels; None: it needs its own parameters and draws"""
+
+
+def prepare(
+    segments: Sequence[Segment],
+    ops: Sequence[Transform],
+    params: Placed[Params],
+    draws: Placed[ViewDraw],
+    like: Tensor,
+) -> tuple[Part, ...]:
+    """All of a chain that does not depend on the pixels, for as many rows as the parameters have.
+
+    These can be the runs of many steps, one step after the other (`rows` takes those
+    of one): then dozens of operations on a few numbers are done once for all of them.
+    """
+    parts: list[Part] = []
+    for segment in segments:
+        if segment.fused:
+            stages = _stages(segment, ops, params, draws, like)
+            parts.append(route(stages, segment.size, segment.out, like))
+        elif isinstance(ops[segment.ops[0]], Toning | Graining):
+            parts.append(_tone(segment, ops, params, draws))
+        else:
+            parts.append(None)
+    return tuple(parts)
+
+
+def unprepared(segments: Sequence[Segment], ops: Sequence[Transform]) -> frozenset[int]:
+    """The transforms that `prepare` leaves to `run`."""
+    return frozenset(
+        i for s in segments for i in s.ops if not isinstance(ops[i], Geometry | Toning)
+    )
+
+
+def rows(parts: Sequence[Part], start: int, end: int) -> tuple[Part, ...]:
+    """Some rows of prepared parts."""
+    return tuple(p if p is None else p.rows(start, end) for p in parts)
 
 
 def run(
     segments: Sequence[Segment],
     ops: Sequence[Transform],
     source: Tensor,
-    params: Sequence[Params],
-    draws: Sequence[ViewDraw],
+    params: Placed[Params],
+    draws: Placed[ViewDraw],
     views: int,
+    parts: Sequence[Part] | None = None,
+    unit: bool = False,
 ) -> Tensor:
     """Views `[R, views, C, h, w]` of the pictures `source` `[R, C, H, W]`.
 
-    `params[i]` and `draws[i]` belong to `ops[i]`.
+    `params[i]` and `draws[i]` belong to `ops[i]`; of those that `parts` cover nothing is
+    read. `unit`: clamp the views to 0..1 at last.
     """
+    if parts is None:
+        parts = prepare(segments, ops, params, draws, source)
     pictures = source  # [R, C, H, W] as long as all views of a run are equal
-    for segment in segments:
-        if segment.fused:
-            stages = _stages(segment, ops, params, draws, source)
-            pictures = sample(pictures, stages, segment.out, views)
+    masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
+    clamped = not unit
+    for segment, part in zip(segments, parts, strict=True):
+        if isinstance(part, Tone):
+            grain = _grain(segment, ops, params, draws)
+            last = unit and segment is segments[-1]
+            pictures = _touched(pictures, views, part, grain, masks, last)
+            clamped, masks = clamped or last, ()
+            continue
+        if masks:
+            pictures, masks = touched(pictures, Tone(), masks=masks), ()
+        if isinstance(part, Route):
+            pictures, masks = follow(pictures, part, views)
         else:
             pictures = _pixelwise(segment, ops, pictures, params, draws, views)
-    if pictures.ndim == 4:
-        pictures = pictures[:, None].expand(-1, views, -1, -1, -1)
-    return pictures
+    if masks or not clamped:
+        pictures = _touched(pictures, views, Tone(), None, masks, not clamped)
+    return _spread(pictures, views)
+
+
+def _touched(
+    pictures: Tensor, views: int, tone: Tone, grain: Grain | None, masks: Sequence[Tensor],
+    unit: bool,
+) -> Tensor:
+    """`touched`, for views or for pictures that all views of a run share."""
+    if pictures.ndim == 5:
+        return touched(pictures, tone, grain, masks, unit)
+    if tone.alike and grain is None:
+        return touched(pictures[:, None], tone, None, masks, unit)[:, 0]
+    return touched(_spread(pictures, views), tone, grain, masks, unit)
+
+
+def _spread(pictures: Tensor, views: int) -> Tensor:
+    """Pictures that all views of a run share, as these views."""
+    if pictures.ndim == 5:
+        return pictures
+    return pictures[:, None].expand(-1, views, -1, -1, -1)
 
 
 def _stages(
     segment: Segment,
     ops: Sequence[Transform],
-    params: Sequence[Params],
-    draws: Sequence[ViewDraw],
+    params: Placed[Params],
+    draws: Placed[ViewDraw],
     like: Tensor,
 ) -> list[Stage]:
     size = segment.size
@@ -150,27 +235,51 @@ def _stages(
     return stages + resize_stages(size, segment.out, like)
 
 
+def _tone(
+    segment: Segment, ops: Sequence[Transform], params: Placed[Params],
+    draws: Placed[ViewDraw],
+) -> Tone:
+    """All tones of a segment in one."""
+    tone = Tone()
+    for index in segment.ops:
+        op = ops[index]
+        if isinstance(op, Toning):
+            p = params[index]
+            tone = tone.then(op.tone(p, op.sample(draws[index], p, segment.size)))
+    return tone
+
+
+def _grain(
+    segment: Segment, ops: Sequence[Transform], params: Placed[Params], draws: Placed[ViewDraw]
+) -> Grain | None:
+    """The noise at the end of a segment, if there is one."""
+    index = segment.ops[-1]
+    op = ops[index]
+    if not isinstance(op, Graining):
+        return None
+    p = params[index]
+    grain = op.grain(p, op.sample(draws[index], p, segment.size), segment.size)
+    if segment.noise_gain == 1.0:
+        return grain
+    return Grain(grain.values, grain.strength * segment.noise_gain)
+
+
 def _pixelwise(
     segment: Segment,
     ops: Sequence[Transform],
     pictures: Tensor,
-    params: Sequence[Params],
-    draws: Sequence[ViewDraw],
+    params: Placed[Params],
+    draws: Placed[ViewDraw],
     views: int,
 ) -> Tensor:
     """One pixelwise transform; views stay one picture per run while they are equal."""
     (index,) = segment.ops
     op, p = ops[index], params[index]
     assert isinstance(op, Pixelwise)
-    if segment.noise_gain != 1.0:
-        p = copy.copy(p)
-        p.std = p.std * segment.noise_gain
-    shared = pictures.ndim == 4
-    if shared:
-        alike = not op.random and not _differs(p)
-        pictures = pictures[:, None].expand(-1, 1 if alike else views, -1, -1, -1)
-    changed = op.apply(pictures, p, op.sample(draws[index], p, segment.size))
-    return changed[:, 0] if shared and alike else changed
+    alike = pictures.ndim == 4 and not op.random and not _differs(p)
+    wide = _spread(pictures, 1 if alike else views)
+    changed = op.apply(wide, p, op.sample(draws[index], p, segment.size))
+    return changed[:, 0] if alike else changed
 
 
 def _differs(p: Params) -> bool:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clipig.ops import Color, Factor, Numbers, Pair, Value, constant
 from clipig.rng import ViewDraw
-from clipig.transforms.base import Params, Pixelwise, color
+from clipig.transforms.base import Params, Pixelwise, Toning, color
 from clipig.transforms.sampling import Shape
+from clipig.transforms.tones import Tone
 
 LUMA = (0.2989, 0.587, 0.114)
 """Weights of red, green and blue (ITU-R BT.601, as torchvision rounds them)."""
@@ -22,7 +23,7 @@ def luma(views: Tensor) -> Tensor:
     return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]).unsqueeze(-3)
 
 
-class Add(Pixelwise):
+class Add(Toning):
     """Add a colour.
 
     Example:
@@ -31,16 +32,15 @@ class Add(Pixelwise):
 
     name: ClassVar[str] = "add"
     sole: ClassVar[str] = "value"
-    commutes: ClassVar[str] = "linear"
 
     value: Color
     """added to red, green and blue"""
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return views + color(p.value)
+    def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
+        return Tone(shift=color(p.value))
 
 
-class Mul(Pixelwise):
+class Mul(Toning):
     """Multiply the colours.
 
     Example:
@@ -49,16 +49,15 @@ class Mul(Pixelwise):
 
     name: ClassVar[str] = "mul"
     sole: ClassVar[str] = "factor"
-    commutes: ClassVar[str] = "linear"
 
     factor: Color
     """factor of red, green and blue"""
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return views * color(p.factor)
+    def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
+        return Tone(scale=color(p.factor))
 
 
-class Mean(Pixelwise):
+class Mean(Toning):
     """Shift each colour so that its mean over the view becomes the given one.
 
     Contrast is kept; the gradient flows through the mean.
@@ -69,13 +68,12 @@ class Mean(Pixelwise):
 
     name: ClassVar[str] = "mean"
     sole: ClassVar[str] = "value"
-    commutes: ClassVar[str] = "linear"
 
     value: Color
     """new mean of red, green and blue"""
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return views + (color(p.value) - views.mean((-2, -1), keepdim=True))
+    def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
+        return Tone(shift=color(p.value), centred=True)
 
 
 class Clamp(Pixelwise):
@@ -156,7 +154,7 @@ class Contrast(Pixelwise):
         return (gray + color(p.factor) * (views - gray)).clamp(0, 1)
 
 
-class RandomContrast(Pixelwise):
+class RandomContrast(Toning):
     """Scale each view's contrast about a fixed gray by a random factor, without clamping.
 
     Example:
@@ -166,7 +164,6 @@ class RandomContrast(Pixelwise):
     name: ClassVar[str] = "random_contrast"
     sole: ClassVar[str] = "factor"
     random: ClassVar[bool] = True
-    commutes: ClassVar[str] = "linear"
 
     factor: Annotated[Value, Numbers((2,), minimum=0)]
     """least and greatest factor"""
@@ -176,9 +173,9 @@ class RandomContrast(Pixelwise):
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(1),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
+    def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
         factor = p.factor[..., :1] + drawn[0] * (p.factor[..., 1:] - p.factor[..., :1])
-        return (views - color(p.center)) * color(factor) + color(p.center)
+        return Tone(color(factor), color(p.center * (1 - factor)))
 
 
 class ColorJitter(Pixelwise):

@@ -51,7 +51,7 @@ def _cut(
 ) -> list[Stage]:
     """What begins at point (x, y) of the input; black outside if `fill`."""
     edge: list[Stage] = [Fill(size)] if fill else []
-    return [*edge, Map(translation(x, y, like))]
+    return [*edge, Map(translation(x, y, like), aligned=True)]
 
 
 def _middle(extent: int, wanted: int) -> int:
@@ -213,6 +213,7 @@ class Cutouts(Geometry):
                 zoom=(short / w, short / h),
                 spread=scale,
                 reach=(least, most),
+                aligned=True,
             ),
         ]
 
@@ -267,4 +268,4 @@ class Pad(Geometry):
             edge = Clamp(size)
         elif self.mode == "wrap":
             edge = Wrap(size)
-        return [edge, Map(translation(-float(p.size[1]), -float(p.size[0]), like))]
+        return [edge, Map(translation(-float(p.size[1]), -float(p.size[0]), like), aligned=True)]

@@ -101,7 +101,7 @@ class RandomScale(Geometry):
         least, most = bounds(self.scale, 0.0, float("inf"))
         turned = about((size[1] / 2, size[0] / 2), spread, zero, zero, spread)
         reach = (1 / most, 1 / least if least else float("inf"))
-        return [Fill(size), Map(turned, spread=spread, reach=reach)]
+        return [Fill(size), Map(turned, spread=spread, reach=reach, aligned=True)]
 
 
 class RandomTranslate(Geometry):
@@ -127,7 +127,7 @@ class RandomTranslate(Geometry):
         height, width = size
         x = (drawn[0][..., 0] * p.offset[..., 0] * width).round()
         y = (drawn[0][..., 1] * p.offset[..., 1] * height).round()
-        return [Fill(size), Map(translation(-x, -y, like))]
+        return [Fill(size), Map(translation(-x, -y, like), aligned=True)]
 
 
 def _offset(value: Tensor, extent: int) -> Tensor:
@@ -153,7 +153,7 @@ class Shift(Geometry):
     ) -> list[Stage]:
         x = _offset(p.offset[..., 0], size[1])
         y = _offset(p.offset[..., 1], size[0])
-        return [Wrap(size), Map(translation(-x, -y, like))]
+        return [Wrap(size), Map(translation(-x, -y, like), aligned=True)]
 
 
 class RandomShift(Geometry):
@@ -180,7 +180,7 @@ class RandomShift(Geometry):
         low, high = p.offset[..., 0::2], p.offset[..., 1::2]
         value = low + drawn[0] * (high - low)
         x, y = _offset(value[..., 0], size[1]), _offset(value[..., 1], size[0])
-        return [Wrap(size), Map(translation(-x, -y, like))]
+        return [Wrap(size), Map(translation(-x, -y, like), aligned=True)]
 
 
 class RandomFlip(Geometry):
@@ -205,7 +205,8 @@ class RandomFlip(Geometry):
     ) -> list[Stage]:
         sign = 1 - 2 * (drawn[0] < p.probability[..., 0]).to(drawn[0].dtype)
         zero = torch.zeros_like(sign)
-        return [Map(about((size[1] / 2, size[0] / 2), sign, zero, zero, torch.ones_like(sign)))]
+        turned = about((size[1] / 2, size[0] / 2), sign, zero, zero, torch.ones_like(sign))
+        return [Map(turned, aligned=True)]
 
 
 class RandomPerspective(Geometry):

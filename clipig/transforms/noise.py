@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from clipig.ops import Color, Deviation, Factor, Numbers, Size, Value, constant
 from clipig.rng import ViewDraw
-from clipig.transforms.base import Params, Pixelwise, color
+from clipig.transforms.base import Graining, Params, Pixelwise, color
 from clipig.transforms.resizing import Shape, resize
+from clipig.transforms.tones import Grain
 
 
-class Noise(Pixelwise):
+class Noise(Graining):
     """Add normal noise to every pixel and channel.
 
     Example:
@@ -22,20 +23,19 @@ class Noise(Pixelwise):
 
     name: ClassVar[str] = "noise"
     sole: ClassVar[str] = "std"
-    random: ClassVar[bool] = True
     commutes: ClassVar[str] = "noise"
 
     std: Deviation
     """standard deviation for red, green and blue"""
 
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
-        return (draw.normal(3, *size),)
+    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
+        return (draw.grain(3, *size),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return torch.addcmul(views, drawn[0], color(p.std))
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
+        return Grain(drawn[0], color(p.std))
 
 
-class BwNoise(Pixelwise):
+class BwNoise(Graining):
     """Add normal noise that is the same for all channels.
 
     Example:
@@ -44,20 +44,19 @@ class BwNoise(Pixelwise):
 
     name: ClassVar[str] = "bwnoise"
     sole: ClassVar[str] = "std"
-    random: ClassVar[bool] = True
     commutes: ClassVar[str] = "noise"
 
     std: Factor
     """standard deviation"""
 
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
-        return (draw.normal(1, *size),)
+    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
+        return (draw.grain(1, *size),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return torch.addcmul(views, drawn[0], color(p.std))
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
+        return Grain(drawn[0], color(p.std))
 
 
-class UniformNoise(Pixelwise):
+class UniformNoise(Graining):
     """Add noise from -amount to amount to every pixel and channel.
 
     Direct Ascent Synthesis adds 0..0.2, which brightens every view; this is centred.
@@ -68,7 +67,6 @@ class UniformNoise(Pixelwise):
 
     name: ClassVar[str] = "uniform_noise"
     sole: ClassVar[str] = "std"
-    random: ClassVar[bool] = True
     commutes: ClassVar[str] = "noise"
 
     std: Deviation
@@ -77,11 +75,11 @@ class UniformNoise(Pixelwise):
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(3, *size, low=-1.0, high=1.0),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        return torch.addcmul(views, drawn[0], color(p.std))
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
+        return Grain(drawn[0], color(p.std))
 
 
-class RNoise(Pixelwise):
+class RNoise(Graining):
     """Add normal noise made at another resolution and enlarged bilinearly to the view.
 
     Example:
@@ -90,7 +88,6 @@ class RNoise(Pixelwise):
 
     name: ClassVar[str] = "rnoise"
     sole: ClassVar[str] = "std"
-    random: ClassVar[bool] = True
 
     std: Deviation
     """standard deviation before the enlargement, which lowers it"""
@@ -100,13 +97,12 @@ class RNoise(Pixelwise):
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.normal(3, *p.resolution),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        size = (views.shape[-2], views.shape[-1])
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         noise = resize(drawn[0].flatten(0, 1), size).view(*drawn[0].shape[:3], *size)
-        return torch.addcmul(views, noise, color(p.std))
+        return Grain(noise, color(p.std))
 
 
-class FNoise(Pixelwise):
+class FNoise(Graining):
     """Add noise to the Fourier spectrum of each channel, read as one long row.
 
     15 * std * N(0, 1) is added to real and imaginary parts, as in the original:
@@ -119,7 +115,6 @@ class FNoise(Pixelwise):
 
     name: ClassVar[str] = "fnoise"
     sole: ClassVar[str] = "std"
-    random: ClassVar[bool] = True
 
     std: Deviation
     """strength for red, green and blue"""
@@ -127,11 +122,10 @@ class FNoise(Pixelwise):
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.normal(2, 3, size[0] * size[1] // 2 + 1),)
 
-    def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         spectrum = torch.complex(drawn[0][:, :, 0], drawn[0][:, :, 1])
-        count = views.shape[-2] * views.shape[-1]
-        noise = torch.fft.irfft(spectrum, n=count).view(*spectrum.shape[:3], *views.shape[-2:])
-        return torch.addcmul(views, noise, color(15 * p.std))
+        noise = torch.fft.irfft(spectrum, n=size[0] * size[1]).view(*spectrum.shape[:3], *size)
+        return Grain(noise, color(15 * p.std))
 
 
 class RandomErase(Pixelwise):

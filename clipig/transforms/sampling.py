@@ -25,13 +25,14 @@ Coordinates are continuous pixels `(x, y)`; the centre of the first pixel is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.transforms import atlas
+from clipig.transforms.points import Edge, Leg, Move, Points, some_rows, walk
 from clipig.transforms.resizing import Shape, resize
 
 __all__ = [
@@ -54,6 +55,8 @@ class Map:
     spread: Tensor | None = None
     reach: tuple[float, float] = (1.0, 1.0)
     flat: bool = True
+    aligned: bool = False
+    """True if nothing is turned or slanted: x depends on x alone, y on y"""
     plain: bool = False
     """True for a resize of the whole picture"""
 
@@ -112,7 +115,7 @@ def resize_stages(size: Shape, out: Shape, like: Tensor) -> list[Stage]:
     if size == out:
         return []
     x, y = size[1] / out[1], size[0] / out[0]
-    return [Clamp(size), Map(affine(((x, 0.0, 0.0), (0.0, y, 0.0)), like), (x, y), plain=True)]
+    return [Clamp(size), Map(affine(((x, 0.0, 0.0), (0.0, y, 0.0)), like), (x, y), aligned=True, plain=True)]
 
 
 def reduction(stages: Sequence[Stage], canvas: Shape) -> Shape:
@@ -143,52 +146,103 @@ def _kept(size: Shape, frame: Shape) -> Shape:
     return height, width
 
 
+@dataclass(frozen=True)
+class Route:
+    """A sampling as far as it does not depend on the pixels; `route` makes it.
+
+    frame      size of the pictures to be read
+    small      size to which they are reduced first
+    out        size of the views
+    wrapped    opposite edges meet
+    levels     the mip atlas, if views differ in scale
+    magnitude  `[R|1, N|1]`, picture pixels per view pixel, for the atlas
+    legs       what happens to the points of a view on their way to the canvas
+    """
+
+    frame: Shape
+    small: Shape
+    out: Shape
+    wrapped: bool = False
+    levels: atlas.Levels | None = None
+    magnitude: Tensor | None = None
+    legs: tuple[Leg, ...] = ()
+    resized: bool = False
+    """nothing but resizes: reduce to `small`, then resize to `out`"""
+
+    def rows(self, start: int, end: int) -> Route:
+        """The same for some of its rows, as of one step."""
+        return replace(
+            self, magnitude=some_rows(self.magnitude, start, end),
+            legs=tuple(leg.rows(start, end) for leg in self.legs),
+        )
+
+
+def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Route:
+    """Work out the way from views of size `out` to pictures of size `frame`.
+
+    `stages`: in the order of the transforms, from canvas to view; within one
+    transform the edge comes before the map, as the input's edge does.
+    """
+    if _only_resizes(stages):
+        return Route(frame, reduction(stages, frame), out, resized=True)
+    wrapped = isinstance(stages[0], Wrap) and stages[0].size == frame
+    small = _kept(reduction(stages, frame), frame)
+    levels = atlas.layout(small, _span(stages, frame, small), guard=int(wrapped))
+    scale = (small[1] / frame[1], small[0] / frame[0])
+    if levels is not None:
+        goal = affine(((scale[0], 0.0, 0.0), (0.0, scale[1], 0.0)), like)
+        legs = _trace(stages, out, frame, goal)
+        return Route(frame, small, out, wrapped, levels, _magnitude(stages, scale), legs)
+    seam = float(wrapped)
+    across, down = small[1] + 2 * seam, small[0] + 2 * seam
+    goal = affine(((scale[0] * 2 / across, 0.0, 2 * seam / across - 1),
+                   (0.0, scale[1] * 2 / down, 2 * seam / down - 1)), like)
+    return Route(frame, small, out, wrapped, legs=_trace(stages, out, frame, goal))
+
+
 def sample(source: Tensor, stages: Sequence[Stage], out: Shape, views: int) -> Tensor:
-    """Views of pictures.
+    """Views of pictures: `follow` along the `route` of some stages."""
+    frame: Shape = (source.shape[-2], source.shape[-1])
+    read, masks = follow(source, route(stages, frame, out, source), views)
+    if read.ndim == 4:
+        return read[:, None].expand(-1, views, -1, -1, -1)
+    for mask in masks:
+        read = read * mask[:, :, None]
+    return read
+
+
+def follow(source: Tensor, way: Route, views: int) -> tuple[Tensor, list[Tensor]]:
+    """Views of pictures, and masks to be multiplied with them: where it is black.
 
     `source`: `[R, C, H, W]`, one picture per run, shown in `views` ways, or
     `[R, N, C, H, W]`, views that are sampled again one by one.
-    `stages`: in the order of the transforms, from canvas to view; within one
-    transform the edge comes before the map, as the input's edge does.
-    Returns `[R, N, C, *out]`.
+    Returns `[R, N, C, *out]` (`[R, C, *out]` if all views of a run are equal) and
+    `[R|1, N|1, *out]` each.
     """
     shared = source.ndim == 4
-    frame: Shape = (source.shape[-2], source.shape[-1])
     pictures = source if shared else source.flatten(0, 1)
-    if _only_resizes(stages):
-        read = resize(pictures, reduction(stages, frame))
-        read = resize(read, out)
-        if shared:
-            return read[:, None].expand(-1, views, -1, -1, -1)
-        return read.view(*source.shape[:2], *read.shape[1:])
+    if way.resized:
+        read = resize(resize(pictures, way.small), way.out)
+        return read if shared else read.view(*source.shape[:2], *read.shape[1:]), []
 
-    wrapped = isinstance(stages[0], Wrap) and stages[0].size == frame
-    small = _kept(reduction(stages, frame), frame)
-    pictures = resize(pictures, small, wrap=wrapped)
-    levels = atlas.layout(small, _span(stages, frame, small), guard=int(wrapped))
-    if levels is None and wrapped:  # so that the seam is interpolated too
+    pictures = resize(pictures, way.small, wrap=way.wrapped)
+    points, fills = walk(way.legs, way.out, source.device)
+    if way.levels is not None:
+        pictures = way.levels.pack(pictures, way.wrapped)
+        assert way.magnitude is not None
+        points = Points(*way.levels.place(points.x, points.y, way.magnitude))
+    elif way.wrapped:  # so that the seam is interpolated too
         pictures = F.pad(pictures, (1, 1, 1, 1), mode="circular")
-    scale = (small[1] / frame[1], small[0] / frame[0])
-    if levels is None:
-        seam = float(wrapped)
-        across, down = small[1] + 2 * seam, small[0] + 2 * seam
-        goal = affine(((scale[0] * 2 / across, 0.0, 2 * seam / across - 1),
-                       (0.0, scale[1] * 2 / down, 2 * seam / down - 1)), source)
-        x, y, fills = _trace(stages, out, frame, goal)
-    else:
-        goal = affine(((scale[0], 0.0, 0.0), (0.0, scale[1], 0.0)), source)
-        x, y, fills = _trace(stages, out, frame, goal)
-        pictures = levels.pack(pictures, wrapped)
-        x, y = levels.place(x, y, _magnitude(stages, scale))
-    grid = torch.stack(torch.broadcast_tensors(x, y), -1)  # type: ignore[no-untyped-call]
-    grid = grid.expand(source.shape[0], views, *out, 2)
+    grid = points.interleaved().expand(source.shape[0], views, *way.out, 2)
     read = _read_shared(pictures, grid) if shared else _read_each(pictures, grid)
+    if all(color is None for _, color in fills):
+        return read, [inside for inside, _ in fills]
     for inside, color in reversed(fills):
         if color is None:
             read = read * inside[:, :, None]
         else:
             read = torch.lerp(color[..., None, None].to(read.dtype), read, inside[:, :, None])
-    return read
+    return read, []
 
 
 def _only_resizes(stages: Sequence[Stage]) -> bool:
@@ -271,59 +325,34 @@ def _magnitude(stages: Sequence[Stage], scale: tuple[float, float]) -> Tensor:
     return most.clamp(min=floor)
 
 
-_Fills = list[tuple[Tensor, Tensor | None]]
-
-
-def _trace(
-    stages: Sequence[Stage], out: Shape, frame: Shape, goal: Tensor
-) -> tuple[Tensor, Tensor, _Fills]:
-    """Canvas coordinates of each output pixel, moved by `goal`, and the fills on the way."""
-    x = torch.arange(out[1], device=goal.device, dtype=torch.float32).add_(0.5)[None, None, None]
-    y = torch.arange(out[0], device=goal.device, dtype=torch.float32).add_(0.5)[None, None, :, None]
+def _trace(stages: Sequence[Stage], out: Shape, frame: Shape, goal: Tensor) -> tuple[Leg, ...]:
+    """From the points of a view back to those of the canvas, moved by `goal` at last."""
+    legs: list[Leg] = []
     pending: Tensor | None = None
-    flat = True
-    soft_x = soft_y = 1.0  # pixels of the present frame that one view pixel spans
-    fills: _Fills = []
+    flat = aligned = True
+    soft = [1.0, 1.0]  # pixels of the present frame that one view pixel spans
+    reach: list[float] | None = [0.5, 0.5]  # how far all points keep from the edges, if known
     for position in range(len(stages) - 1, -1, -1):
         stage = stages[position]
         if isinstance(stage, Map):
             pending = stage.matrix if pending is None else stage.matrix @ pending
-            flat = flat and stage.flat
-            soft_x, soft_y = soft_x * stage.zoom[0], soft_y * stage.zoom[1]
+            flat, aligned = flat and stage.flat, aligned and stage.aligned
+            soft = [s * z for s, z in zip(soft, stage.zoom, strict=True)]
+            reach = [r * z for r, z in zip(reach, stage.zoom, strict=True)] if (
+                stage.plain and reach is not None) else None
             continue
+        inside = reach is not None and min(reach) >= 0.5
         innermost = position == 0 and stage.size == frame
-        if innermost and isinstance(stage, Clamp):
-            continue  # the sampler clamps at the canvas's edge by itself
+        if isinstance(stage, Clamp) and (innermost or inside):
+            continue  # nothing beyond it, or the sampler clamps by itself
         if pending is not None:
-            x, y = _move(x, y, pending, flat)
-            pending, flat = None, True
-        height, width = stage.size
-        if isinstance(stage, Wrap):
-            x, y = x.remainder(width), y.remainder(height)
-            continue
-        if isinstance(stage, Fill):
-            inside = _cover(x, width, soft_x) * _cover(y, height, soft_y)
-            fills.append((inside, stage.color))
-        if not innermost:
-            x, y = x.clamp(0.5, width - 0.5), y.clamp(0.5, height - 0.5)
-    x, y = _move(x, y, goal if pending is None else goal @ pending, flat)
-    return x, y, fills
-
-
-def _cover(x: Tensor, extent: int, soft: float) -> Tensor:
-    """How much of a pixel at `x` lies within 0..extent, for pixels of `soft` (at least 1)."""
-    soft = max(soft, 1.0)
-    half = extent / 2
-    # 0.5 + (half - |x - half|) / soft, in one buffer
-    return (x - half).abs_().mul_(-1 / soft).add_(half / soft + 0.5).clamp_(0, 1)
-
-
-def _move(x: Tensor, y: Tensor, matrix: Tensor, flat: bool) -> tuple[Tensor, Tensor]:
-    """Apply a matrix to points; x and y may be a row and a column, then little is computed."""
-    m = matrix[..., None, None]
-    out_x = torch.addcmul(torch.addcmul(m[:, :, 0, 2], m[:, :, 0, 0], x), m[:, :, 0, 1], y)
-    out_y = torch.addcmul(torch.addcmul(m[:, :, 1, 2], m[:, :, 1, 1], y), m[:, :, 1, 0], x)
-    if flat:
-        return out_x, out_y
-    depth = (m[:, :, 2, 0] * x + m[:, :, 2, 1] * y + m[:, :, 2, 2]).clamp(min=1e-6)
-    return out_x / depth, out_y / depth
+            legs.append(Move.by(pending, flat, aligned))
+            pending, flat, aligned = None, True, True
+        reach = None
+        fill = isinstance(stage, Fill)
+        legs.append(Edge(
+            stage.size, isinstance(stage, Wrap), not innermost,
+            (soft[0], soft[1]) if fill else None, stage.color if isinstance(stage, Fill) else None,
+        ))
+    legs.append(Move.by(goal if pending is None else goal @ pending, flat, aligned))
+    return tuple(legs)

@@ -1,0 +1,56 @@
+"""Work on large tensors in pieces that stay in a CPU's cache.
+
+A chain of elementwise operations passes over memory once for each; done piece by
+piece, only the first touches what is not in the cache. Elsewhere one piece is all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+FLOATS = 1 << 17
+"""numbers per piece: a few tensors of this size fit a cache of two megabytes"""
+
+
+def whole(device: torch.device) -> bool:
+    """Whether tensors had better be left in one piece."""
+    return device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def tiles(views: Tensor) -> Iterator[tuple[slice, slice]]:
+    """Runs and views of `[R, N, C, H, W]`, piece by piece."""
+    runs, count = views.shape[:2]
+    if whole(views.device) or views.numel() <= FLOATS or not views.numel():
+        yield slice(0, runs), slice(0, count)
+        return
+    each = views.numel() // (runs * count)
+    wide = max(1, FLOATS // each)
+    high = max(1, wide // count)
+    for run in range(0, runs, high):
+        for view in range(0, count, min(wide, count)):
+            yield slice(run, min(run + high, runs)), slice(view, min(view + wide, count))
+
+
+def run_blocks(runs: int, each: int, device: torch.device) -> list[slice]:
+    """Runs of `each` numbers, some at a time."""
+    size = runs if whole(device) else max(1, FLOATS // max(each, 1))
+    return [slice(i, min(i + size, runs)) for i in range(0, runs, size)]
+
+
+def cut(values: Tensor, runs: slice, views: slice) -> Tensor:
+    """The part of `[R|1, N|1, ...]` that belongs to a piece."""
+    return values[runs if values.shape[0] > 1 else slice(None),
+                  views if values.shape[1] > 1 else slice(None)]
+
+
+def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """The same pieces of contiguous tensors of one shape, flat."""
+    flat = [t.view(-1) for t in tensors]
+    if whole(tensors[0].device):
+        yield tuple(flat)
+        return
+    for start in range(0, flat[0].numel(), FLOATS):
+        yield tuple(t[start : start + FLOATS] for t in flat)
