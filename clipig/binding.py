@@ -136,6 +136,12 @@ class Table:
         return Table(self.data.to(device))
 
 
+def join(tables: Sequence[Table]) -> Table:
+    """Tables of one number each as one of several."""
+    shape = torch.broadcast_shapes(*(t.data.shape for t in tables))
+    return Table(torch.cat([t.data.expand(shape) for t in tables], -1))
+
+
 @dataclass(frozen=True)
 class Live:
     """A value that depends on the similarity of the moment."""

@@ -8,6 +8,7 @@ everything that could be decided before has been decided by the plan.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -77,6 +78,7 @@ class Studio:
         self.alive = torch.ones(plan.runs, dtype=torch.bool, device=device)
         self.known_alive = self.alive.clone()
         self.similarity = torch.zeros(plan.runs, device=device)
+        self.ones = torch.ones(plan.runs, device=device)
         self.average: Tensor | None = None
         self.done = 0
         size = state.size if state else plan.phases[0].size
@@ -192,7 +194,7 @@ class Studio:
         loss, similarity, reports = self.program.forward(self.canvas, step)
         if loss.requires_grad:  # a phase may have nothing to look at
             # the rows share nothing, so their gradients stay apart
-            loss.sum().backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss, self.ones)
         # in place, here and in the rule: a captured step must find it again
         self.alive.logical_and_(torch.isfinite(loss.detach()))
         rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
@@ -217,6 +219,8 @@ class Studio:
         t = self.plan.time[max(self.done - 1, 0)]
         with torch.no_grad():
             picture = self.canvas.shown(self.canvas.picture(t))
+            # some canvases show their parameters themselves, which the next step changes
+            picture = replace(picture, rgb=picture.rgb.detach().clone())
             if self.average is None:
                 return picture
             correction = 1 - self.plan.experiment.ema ** self.done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from clipig.canvases import Picture
@@ -34,21 +35,59 @@ class State:
 
 
 @dataclass(frozen=True)
+class Rating:
+    """What one encoder found in the views of a target, `[R, N, F]` each.
+
+    `used` is None if all features count.
+    """
+
+    similarity: Tensor
+    losses: Tensor
+    used: Tensor | None
+
+
+@dataclass(frozen=True)
 class TargetReport:
     """Details of one target in one step, all on the device.
 
     `features` and `constraints` are the places in the target's lists of what was
-    active; tensors are `[R, F]` and `[R, C]`, means over the views.
+    active. `ratings` holds one entry per encoder, `terms` `[R, N, C]` what the
+    constraints cost. Means are worked out when somebody asks for them.
     """
 
     index: int
     views: int
     features: tuple[int, ...]
-    similarity: Tensor
-    losses: Tensor
-    used: Tensor
+    ratings: tuple[Rating, ...]
     constraints: tuple[int, ...]
-    penalties: Tensor
+    terms: Tensor
+
+    @property
+    def similarity(self) -> Tensor:
+        """`[R, F]`, mean over views and encoders."""
+        return self._mean([r.similarity for r in self.ratings])
+
+    @property
+    def losses(self) -> Tensor:
+        """`[R, F]`, mean over views and encoders, without weights."""
+        return self._mean([r.losses for r in self.ratings])
+
+    @property
+    def used(self) -> Tensor:
+        """`[R, F]`, part of the views for which the feature counted."""
+        return self._mean([
+            torch.ones_like(r.losses) if r.used is None else r.used for r in self.ratings
+        ])
+
+    @property
+    def penalties(self) -> Tensor:
+        """`[R, C]`, mean over views."""
+        return self.terms.mean(1)
+
+    def _mean(self, values: list[Tensor]) -> Tensor:
+        if not values:
+            return self.terms.new_zeros(len(self.terms), 0)
+        return torch.stack([v.mean(1) for v in values]).mean(0)
 
 
 @dataclass(frozen=True)

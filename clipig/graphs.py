@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from clipig.events import TargetReport
+from clipig.events import Rating, TargetReport
 
 WARM = 3
 """Steps done one by one first: they allocate moments and fill caches, which a capture may not."""
@@ -36,11 +36,11 @@ class Outcome:
 
 
 def _copied(report: TargetReport) -> TargetReport:
-    tensors = {
-        f.name: value.clone() for f in fields(report)
-        if isinstance(value := getattr(report, f.name), Tensor)
-    }
-    return replace(report, **tensors)  # type: ignore[arg-type]
+    ratings = tuple(
+        Rating(r.similarity.clone(), r.losses.clone(), None if r.used is None else r.used.clone())
+        for r in report.ratings
+    )
+    return replace(report, ratings=ratings, terms=report.terms.clone())
 
 
 class Replay:

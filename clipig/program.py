@@ -18,8 +18,8 @@ from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
 from clipig.constraints.style import Style
 from clipig.encoders.protocol import Encoder
-from clipig.events import TargetReport
-from clipig.features import Prompts, Scores, score
+from clipig.events import Rating, TargetReport
+from clipig.features import Prompts, Scores, Weighing, score
 from clipig.plan import Phase, Plan, TargetPlan, ViewSet
 from clipig.rng import Draw, ViewDraw, stream_id
 from clipig.styles import Aspect, aspects, look
@@ -53,10 +53,14 @@ class Program:
             t.index: [p[:, list(t.features)] for p in prompts.features[t.index]]
             for t in self.targets if t.features
         }
-        self.fair = {
-            t.index: [fair[f"{t.index}/{i}"][:, list(t.features)] for i in range(len(encoders))]
+        self.percent = {
+            t.index: [
+                100 * fair[f"{t.index}/{i}"][:, None, list(t.features)]
+                for i in range(len(encoders))
+            ]
             for t in self.targets if t.features
         }
+        self.weighing = {t.index: Weighing(t) for t in self.targets if t.features}
         self.styles = {
             (t.index, place): prompts.styles[t.index, place]
             for t in self.targets for place, _ in t.styles
@@ -70,7 +74,7 @@ class Program:
             (side, i): chain.unprepared(t.segments[side], _nodes(t.ops))
             for i, t in enumerate(self.targets) for side, _ in self.sets
         }
-        self.ahead: dict[tuple[ViewSet, int], tuple[int, tuple[chain.Part, ...]]] = {}
+        self.ahead: dict[tuple[ViewSet, int], tuple[int, list[tuple[chain.Part, ...]]]] = {}
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
     def time(self, step: int | Tensor) -> float | Tensor:
@@ -89,15 +93,14 @@ class Program:
         seen: list[list[Seen]] = [[] for _ in self.targets]
         for number, encoder in enumerate(self.encoders):
             self._look(number, encoder, views[self.sets[number]], scores, seen, step)
-        loss = picture.rgb.new_zeros(self.plan.runs)
-        if picture.penalty is not None:
-            loss = loss + picture.penalty
+        losses = [] if picture.penalty is None else [picture.penalty]
         reports = []
         shown = views[self.sets[0]]
         for t, rated, known, pixels in zip(self.targets, scores, seen, shown, strict=True):
             share, report = self._target(t, rated, known, pixels, step)
-            loss = loss + share
+            losses.append(share)
             reports.append(report)
+        loss = sum(losses, start=picture.rgb.new_zeros(self.plan.runs))
         return loss, self._likeness(loss, scores), reports
 
     def edit(self, canvas: Canvas, step: int | Tensor) -> None:
@@ -141,12 +144,11 @@ class Program:
             draw, steps = self.draw.at_steps(first, count)
             draws = [ViewDraw(draw, s, steps, t.views) for s in self.streams[key][place]]
             params = [b.at_steps(first, count, runs) for b in t.ops]
-            known = first, chain.prepare(
-                t.segments[key[0]], _nodes(t.ops), params, draws, steps.new_empty(0).float()
-            )
+            like = torch.empty(0, device=self.draw.device)
+            parts = chain.prepare(t.segments[key[0]], _nodes(t.ops), params, draws, like)
+            known = first, chain.by_step(parts, runs, count)
             self.ahead[key, place] = known
-        start = (step - first) * runs
-        return chain.rows(known[1], start, start + runs)
+        return known[1][step - first]
 
     def _look(
         self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],
@@ -172,8 +174,10 @@ class Program:
                 t = self.targets[i]
                 rows = [p[place].unflatten(0, (self.plan.runs, t.views)) for p in parts]
                 if embed:
-                    prompts, fair = self.prompts[t.index][number], self.fair[t.index][number]
-                    scores[i].append(score(t, rows.pop(0), prompts, fair, step))
+                    scores[i].append(score(
+                        t.target, self.weighing[t.index], rows.pop(0),
+                        self.prompts[t.index][number], self.percent[t.index][number], step,
+                    ))
                 seen[i].append(dict(zip(wanted, rows, strict=True)))
 
     def _aspects(self, number: int, group: Sequence[int]) -> list[Aspect]:
@@ -189,24 +193,29 @@ class Program:
     ) -> tuple[Tensor, TargetReport]:
         """What a target adds to the losses `[R]`, and its details."""
         runs = self.plan.runs
-        likeness = views.new_zeros(runs, t.views)
-        loss = views.new_zeros(runs)
-        for weight, s in zip(self.plan.weights, rated, strict=False):
-            loss = loss + weight * s.loss
-            likeness = likeness + s.similarity.mean(-1) / len(rated)
-        penalties = [
-            self._penalty(t, i, seen, views, likeness, step) for i in range(len(t.constraints))
+        shares = [
+            s.loss if weight == 1 else weight * s.loss
+            for weight, s in zip(self.plan.weights, rated, strict=False)
         ]
-        columns = torch.stack(penalties, -1) if penalties else views.new_zeros(runs, t.views, 0)
-        loss = loss + columns.sum((1, 2))
+        likeness = views.new_zeros(0)
+        if t.constraints or t.bound.live:
+            likes = [s.similarity.mean(-1) / len(rated) for s in rated]
+            likeness = sum(likes, start=views.new_zeros(runs, t.views))
+        terms = views.new_zeros(runs, t.views, len(t.constraints))
+        if t.constraints:
+            terms = torch.stack([
+                self._penalty(t, i, seen, views, likeness, step) for i in range(len(t.constraints))
+            ], -1)
+            shares.append(terms.sum((1, 2)))
+        loss = sum(shares[1:], start=shares[0]) if shares else views.new_zeros(runs)
         own = t.bound.at(step, likeness) if t.bound.live else t.bound.at(step)
         weight = own.weight[..., 0].mean(1)  # live weights: the mean over the views
         report = TargetReport(
             t.index, t.views, t.features,
-            *_means(rated, runs, loss), tuple(c.index for c in t.constraints),
-            columns.detach().mean(1),
+            tuple(Rating(s.similarity, s.each, s.used) for s in rated),
+            tuple(c.index for c in t.constraints), terms.detach(),
         )
-        return weight * t.repeats * loss, report
+        return (weight * t.repeats) * loss, report
 
     def _penalty(
         self, t: TargetPlan, place: int, seen: list[Seen], views: Tensor, likeness: Tensor,
@@ -233,7 +242,8 @@ class Program:
         for t, rated in zip(self.targets, scores, strict=True):
             wanted = [i for i, attracts in enumerate(t.attracts) if attracts]
             for s in rated if wanted else ():
-                total = total + s.similarity.detach()[..., wanted].mean(1).sum(-1)
+                these = s.similarity if all(t.attracts) else s.similarity[..., wanted]
+                total = total + these.sum((1, 2)) / t.views
                 count += len(wanted)
         return total / max(count, 1)
 
@@ -252,13 +262,3 @@ def _moved(t: TargetPlan, device: torch.device) -> TargetPlan:
         constraints=tuple(replace(c, bound=c.bound.to(device)) for c in t.constraints),
     )
 
-
-def _means(rated: list[Scores], runs: int, like: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Similarity, loss and use `[R, F]`, means over views and encoders."""
-    if not rated:
-        empty = like.new_zeros(runs, 0)
-        return empty, empty, empty
-    similarity = torch.stack([s.similarity.detach().mean(1) for s in rated]).mean(0)
-    losses = torch.stack([s.each.detach().mean(1) for s in rated]).mean(0)
-    used = torch.stack([s.used.mean(1) for s in rated]).mean(0)
-    return similarity, losses, used

@@ -73,6 +73,7 @@ class Rule:
         parameter). `rate` `[R]`. `alive` `[R]` bool becomes false for runs whose gradient
         or step is not finite; those that are not alive stay where they are.
         """
+        bounds = self.canvas.bounds
         for block in self.blocks:
             good = alive[block.runs]
             for name, delta in block.deltas.items():
@@ -93,6 +94,8 @@ class Rule:
                     p.add_(delta)
                 else:
                     torch.where(_per_run(good, p), p + delta, p, out=p)
+                if name in bounds:
+                    p.clamp_(*bounds[name])
             alive[block.runs] = good
 
     def state(self) -> dict[str, dict[str, Tensor]]:

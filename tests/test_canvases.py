@@ -202,7 +202,7 @@ def test_state_round_trip(name: str, options: dict) -> None:
     canvas = build(name, options)
     pull(canvas, smooth(), 3)
     state = canvas.state()
-    shown = canvas.picture(0.4).rgb.detach()
+    shown = canvas.picture(0.4).rgb.detach().clone()
     pull(canvas, 1 - smooth(), 3)  # the copies must not follow
     other = build(name, options)
     other.load(state)

@@ -48,6 +48,8 @@ class Canvas(ABC):
     buffers: dict[str, Tensor]
     rates: Mapping[str, float] = {}
     """factor of the learning rate by parameter name, 1 where not named"""
+    bounds: Mapping[str, tuple[float, float]] = {}
+    """least and greatest value by parameter name; each step ends with a clamp"""
 
     @abstractmethod
     def picture(self, t: Tensor | float) -> Picture:

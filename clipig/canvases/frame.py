@@ -137,6 +137,11 @@ class Framed(Canvas):
         """Those of the canvas."""
         return self.canvas.rates
 
+    @property
+    def bounds(self) -> Mapping[str, tuple[float, float]]:  # type: ignore[override]
+        """Those of the canvas."""
+        return self.canvas.bounds
+
     def _fit_mask(self) -> None:
         """Mask and what lies under it, at the size of the canvas."""
         self.mask: Tensor | None = None

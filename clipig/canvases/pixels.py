@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -17,20 +18,36 @@ from clipig.transforms.sampling import Shape
 
 
 class PixelCanvas(Canvas):
-    """`pixels` `[R, 3, H, W]`."""
+    """`pixels` `[R, 3, H, W]`.
+
+    Stored colours that are merely clamped are kept within 0..1 themselves (a projected
+    gradient step): then showing them costs nothing, and a pixel that has reached an end
+    leaves it as soon as the gradient wants it to.
+    """
 
     def __init__(self, start: Tensor, finish: Finish, power: float = 0.0, wrap: bool = False):
         self.finish, self.power, self.wrap = finish, power, wrap
         self.parameters, self.buffers = {}, {}
-        self.set("pixels", finish.invert(start))
+        self.direct = finish.squash == "clamp" and finish.axes == "rgb"
+        if self.direct:
+            self.bounds = {"pixels": (0.0, 1.0)}
+        self._store(finish.invert(start))
+
+    def _store(self, pixels: Tensor) -> None:
+        self.set("pixels", pixels.clamp(0, 1) if self.direct else pixels)
 
     def picture(self, t: Tensor | float) -> Picture:
-        return Picture(self.finish.show(precondition(self.parameters["pixels"], self.power)))
+        pixels = precondition(self.parameters["pixels"], self.power)
+        return Picture(pixels if self.direct else self.finish.show(pixels))
 
     def resize(self, size: Shape, mode: str) -> None:
         with torch.no_grad():
-            pixels = resized(self.parameters["pixels"], size, mode, self.wrap)
-        self.set("pixels", pixels)
+            self._store(resized(self.parameters["pixels"], size, mode, self.wrap))
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        super().load(state)
+        if self.direct:  # of older versions, which clamped later
+            self._store(self.parameters["pixels"])
 
     def resize_state(self, name: str, state: Tensor) -> Tensor:
         # bilinear: a second moment must not become negative
@@ -39,7 +56,8 @@ class PixelCanvas(Canvas):
 
     @torch.no_grad()
     def edit(self, rgb: Tensor) -> None:
-        self.parameters["pixels"].copy_(self.finish.invert(rgb))
+        pixels = self.finish.invert(rgb)
+        self.parameters["pixels"].copy_(pixels.clamp_(0, 1) if self.direct else pixels)
 
     @torch.no_grad()
     def raw(self) -> Tensor:

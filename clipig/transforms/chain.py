@@ -133,8 +133,8 @@ def prepare(
 ) -> tuple[Part, ...]:
     """All of a chain that does not depend on the pixels, for as many rows as the parameters have.
 
-    These can be the runs of many steps, one step after the other (`rows` takes those
-    of one): then dozens of operations on a few numbers are done once for all of them.
+    These can be the runs of many steps, one step after the other (`by_step` takes them
+    apart): then dozens of operations on a few numbers are done once for all of them.
     """
     parts: list[Part] = []
     for segment in segments:
@@ -155,9 +155,10 @@ def unprepared(segments: Sequence[Segment], ops: Sequence[Transform]) -> frozens
     )
 
 
-def rows(parts: Sequence[Part], start: int, end: int) -> tuple[Part, ...]:
-    """Some rows of prepared parts."""
-    return tuple(p if p is None else p.rows(start, end) for p in parts)
+def by_step(parts: Sequence[Part], runs: int, steps: int) -> list[tuple[Part, ...]]:
+    """Parts that were prepared for several steps as those of each."""
+    split = [[p] if p is None else p.each(runs) for p in parts]
+    return [tuple(each[k % len(each)] for each in split) for k in range(steps)]
 
 
 def run(

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -39,12 +41,13 @@ class Move:
             return cls(torch.stack((across[:, :, 0], down[:, :, 1]), 2), None, offset)
         return cls(across, down, offset, None if flat else m[:, :, 2])
 
-    def rows(self, start: int, end: int) -> Move:
-        """The same for some of its rows."""
-        if self.offset.shape[0] == 1:
-            return self
-        down, depth = (v if v is None else v[start:end] for v in (self.down, self.depth))
-        return Move(self.across[start:end], down, self.offset[start:end], depth)
+    def each(self, runs: int) -> list[Move]:
+        """One for every `runs` of its rows."""
+        if self.offset.shape[0] <= runs:
+            return [self]
+        down, depth = (per_step(v, runs) for v in (self.down, self.depth))
+        parts = zip(self.across.split(runs), cycle(down), self.offset.split(runs), cycle(depth))
+        return [Move(*part) for part in parts]
 
 
 @dataclass(frozen=True)
@@ -58,17 +61,17 @@ class Edge:
     """input pixels per view pixel in x and y, for a fill"""
     color: Tensor | None = None
 
-    def rows(self, start: int, end: int) -> Edge:
-        """The same for some of its rows."""
-        return self if self.color is None else replace(self, color=some_rows(self.color, start, end))
+    def each(self, runs: int) -> list[Edge]:
+        """One for every `runs` of its rows."""
+        return [self if c is None else replace(self, color=c) for c in per_step(self.color, runs)]
 
 
 Leg = Move | Edge
 
 
-def some_rows(values: Tensor | None, start: int, end: int) -> Tensor | None:
-    """`values[start:end]`; all of them if there is one row for everybody."""
-    return values if values is None or values.shape[0] == 1 else values[start:end]
+def per_step(values: Tensor | None, runs: int) -> Sequence[Tensor | None]:
+    """Rows of several steps as those of each; one entry if they are the same for all."""
+    return [values] if values is None or values.shape[0] <= runs else values.split(runs)
 
 
 @dataclass(frozen=True)
@@ -142,9 +145,7 @@ Fills = list[tuple[Tensor, Tensor | None]]
 
 def walk(legs: Sequence[Leg], out: Shape, device: torch.device) -> tuple[Points, Fills]:
     """Where the points of views of size `out` lie in the end, and the fills on the way."""
-    x = torch.arange(out[1], device=device, dtype=torch.float32).add_(0.5)[None, None, None]
-    y = torch.arange(out[0], device=device, dtype=torch.float32).add_(0.5)[None, None, :, None]
-    points = Points(x, y)
+    points = _centres(out, device) if torch.compiler.is_compiling() else _known(out, device)
     fills: Fills = []
     for leg in legs:
         if isinstance(leg, Move):
@@ -154,6 +155,19 @@ def walk(legs: Sequence[Leg], out: Shape, device: torch.device) -> tuple[Points,
             fills.append((points.covered(leg), leg.color))
         points = points.kept(leg)
     return points, fills
+
+
+def _centres(out: Shape, device: torch.device) -> Points:
+    """The centres of a view's pixels."""
+    x = torch.arange(out[1], device=device, dtype=torch.float32).add_(0.5)[None, None, None]
+    y = torch.arange(out[0], device=device, dtype=torch.float32).add_(0.5)[None, None, :, None]
+    return Points(x, y)
+
+
+@lru_cache(maxsize=64)
+def _known(out: Shape, device: torch.device) -> Points:
+    with torch.inference_mode(False):  # tensors that any later step may use
+        return _centres(out, device)
 
 
 def _cover(x: Tensor, extent: int, soft: float) -> Tensor:

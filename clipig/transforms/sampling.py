@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.transforms import atlas
-from clipig.transforms.points import Edge, Leg, Move, Points, some_rows, walk
+from clipig.transforms.points import Edge, Leg, Move, Points, per_step, walk
 from clipig.transforms.resizing import Shape, resize
 
 __all__ = [
@@ -169,12 +169,16 @@ class Route:
     resized: bool = False
     """nothing but resizes: reduce to `small`, then resize to `out`"""
 
-    def rows(self, start: int, end: int) -> Route:
-        """The same for some of its rows, as of one step."""
-        return replace(
-            self, magnitude=some_rows(self.magnitude, start, end),
-            legs=tuple(leg.rows(start, end) for leg in self.legs),
-        )
+    def each(self, runs: int) -> list[Route]:
+        """One for every `runs` of its rows, as for each of several steps."""
+        magnitudes = per_step(self.magnitude, runs)
+        legs = [leg.each(runs) for leg in self.legs]
+        count = max(len(magnitudes), *(len(steps) for steps in legs), 1)
+        return [
+            replace(self, magnitude=magnitudes[k % len(magnitudes)],
+                    legs=tuple(steps[k % len(steps)] for steps in legs))
+            for k in range(count)
+        ]
 
 
 def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Route:

@@ -15,7 +15,7 @@ from torch import Tensor
 from clipig.clamping import clamp_unit, mark_unit_, unit_gradient_
 from clipig.rng import Pieces
 from clipig.tiles import cut, tiles
-from clipig.transforms.points import some_rows
+from clipig.transforms.points import per_step
 
 _AXES = (-2, -1)
 
@@ -37,10 +37,13 @@ class Tone:
         """Whether it does the same to all views of a run."""
         return all(v is None or v.shape[1] == 1 for v in (self.scale, self.shift))
 
-    def rows(self, start: int, end: int) -> Tone:
-        """The same for some of its rows."""
-        scale, shift = (some_rows(v, start, end) for v in (self.scale, self.shift))
-        return Tone(scale, shift, self.centred)
+    def each(self, runs: int) -> list[Tone]:
+        """One for every `runs` of its rows, as for each of several steps."""
+        scales, shifts = per_step(self.scale, runs), per_step(self.shift, runs)
+        return [
+            Tone(scales[k % len(scales)], shifts[k % len(shifts)], self.centred)
+            for k in range(max(len(scales), len(shifts)))
+        ]
 
     def cut(self, runs: slice, views: slice) -> Tone:
         """The same for a piece of the views."""
