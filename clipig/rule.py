@@ -73,27 +73,28 @@ class Rule:
         parameter). `rate` `[R]`. `alive` `[R]` bool becomes false for runs whose gradient
         or step is not finite; those that are not alive stay where they are.
         """
-        bounds = self.canvas.bounds
+        bounds, on_host = self.canvas.bounds, alive.device.type == "cpu"
         for block in self.blocks:
-            good = alive[block.runs]
+            good, rates = alive[block.runs], rate[block.runs]
             for name, delta in block.deltas.items():
                 p = self.canvas.parameters[name]
                 grad = torch.zeros_like(delta) if p.grad is None else p.grad[block.runs]
-                good = good & _prepared(grad, kind)
+                if kind != "plain":
+                    _restrain_(grad, kind)
                 delta.zero_()
                 delta.grad = grad
             _plain_step(block.torch)
+            # a gradient that is not finite makes a step that is not finite, whatever the rule
             for delta in block.deltas.values():
-                delta.mul_(_per_run(rate[block.runs], delta))
                 good = good & torch.isfinite(delta.flatten(1).sum(1))
-            # only where looking costs no waiting
-            simple = alive.device.type == "cpu" and bool(good.all())
+            # looking costs no waiting on a CPU
+            together = on_host and bool(good.all()) and bool((rates == rates[0]).all())
             for name, delta in block.deltas.items():
                 p = self.canvas.parameters[name][block.runs]
-                if simple:
-                    p.add_(delta)
+                if together:
+                    p.add_(delta, alpha=float(rates[0]))
                 else:
-                    torch.where(_per_run(good, p), p + delta, p, out=p)
+                    torch.where(_per_run(good, p), p + delta * _per_run(rates, p), p, out=p)
                 if name in bounds:
                     p.clamp_(*bounds[name])
             alive[block.runs] = good
@@ -123,14 +124,11 @@ class Rule:
                     }
 
 
-def _prepared(grad: Tensor, kind: str) -> Tensor:
-    """Normalise or clip the gradients `[r, ...]` of runs in place; `[r]`, which are finite."""
+def _restrain_(grad: Tensor, kind: str) -> None:
+    """Normalise or clip the gradients `[r, ...]` of runs, in place."""
     size = torch.linalg.vector_norm(grad.flatten(1), dim=1) * (grad[0].numel() ** -0.5)
-    if kind != "plain":
-        factor = 1 / size.clamp(min=1e-12)
-        factor = factor.clamp(max=1.0) if kind == "clip" else factor
-        grad.mul_(_per_run(factor, grad))
-    return torch.isfinite(size)
+    factor = 1 / size.clamp(min=1e-12)
+    grad.mul_(_per_run(factor.clamp(max=1.0) if kind == "clip" else factor, grad))
 
 
 def _per_run(values: Tensor, like: Tensor) -> Tensor:
