@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 
 FLOATS = 1 << 17
-"""numbers per piece: a few tensors of this size fit a cache of two megabytes"""
+"""numbers per piece and thread: a few tensors of this size fit a cache of two megabytes"""
+
+
+def floats() -> int:
+    """Numbers per piece; each thread takes its share of every operation."""
+    return FLOATS * torch.get_num_threads()
 
 
 def whole(device: torch.device) -> bool:
@@ -23,11 +28,11 @@ def whole(device: torch.device) -> bool:
 def tiles(views: Tensor) -> Iterator[tuple[slice, slice]]:
     """Runs and views of `[R, N, C, H, W]`, piece by piece."""
     runs, count = views.shape[:2]
-    if whole(views.device) or views.numel() <= FLOATS or not views.numel():
+    if whole(views.device) or views.numel() <= floats() or not views.numel():
         yield slice(0, runs), slice(0, count)
         return
     each = views.numel() // (runs * count)
-    wide = max(1, FLOATS // each)
+    wide = max(1, floats() // each)
     high = max(1, wide // count)
     for run in range(0, runs, high):
         for view in range(0, count, min(wide, count)):
@@ -36,7 +41,7 @@ def tiles(views: Tensor) -> Iterator[tuple[slice, slice]]:
 
 def run_blocks(runs: int, each: int, device: torch.device) -> list[slice]:
     """Runs of `each` numbers, some at a time."""
-    size = runs if whole(device) else max(1, FLOATS // max(each, 1))
+    size = runs if whole(device) else max(1, round(floats() / max(each, 1)))
     return [slice(i, min(i + size, runs)) for i in range(0, runs, size)]
 
 
@@ -52,5 +57,6 @@ def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if whole(tensors[0].device):
         yield tuple(flat)
         return
-    for start in range(0, flat[0].numel(), FLOATS):
-        yield tuple(t[start : start + FLOATS] for t in flat)
+    size = floats()
+    for start in range(0, flat[0].numel(), size):
+        yield tuple(t[start : start + size] for t in flat)

@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "clipig"
 
 LAYERS = [
-    {"errors", "expressions", "rng", "tiles", "words"},
+    {"allocator", "errors", "expressions", "rng", "tiles", "words"},
     {"values", "frame_time", "ops", "faults"},
     {"fetch", "images", "sheets", "encoders"},
     {"transforms", "clamping"},

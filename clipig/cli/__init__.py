@@ -18,6 +18,7 @@ from typing import TextIO
 import click
 
 from clipig import __version__
+from clipig.allocator import keep_freed_memory
 from clipig.errors import ClipigError
 
 COMMANDS = {
@@ -95,6 +96,7 @@ def main(args: list[str] | None = None) -> None:
     # read by OpenMP when torch is imported: threads that wait by spinning make a run on
     # a machine that others use, too, ten times slower; sleeping costs a tenth at most
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_freed_memory()
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
