@@ -153,7 +153,7 @@ class Studio:
                 number = torch.zeros((), dtype=torch.int64, device=self.draw.device)
                 self.runner = lambda step: self._work(number.fill_(step))
         if self.settings.captured(self.draw.device, steps):
-            self.runner = Replay(self._work, self.draw.device)
+            self.runner = Replay(self._work, self.draw.device, self.program.hold)
         return seconds
 
     def _resize(self, size: Shape) -> None:

@@ -245,7 +245,7 @@ class Weighing:
         Each `[R|1, N|1, F]`; None stands for scales of one, and for no limit.
         """
         if self.plain and not self.capped:
-            return self.weight.at(step), self.scale and self.scale.at(step), None
+            return self.weight.at(step), None if self.scale is None else self.scale.at(step), None
         params = [
             b.at(step, own[..., i]) if b.live else b.at(step) for i, b in enumerate(self.bounds)
         ]

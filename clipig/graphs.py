@@ -46,18 +46,23 @@ def _copied(report: TargetReport) -> TargetReport:
 class Replay:
     """Calls `work` for the first steps, then captures it; later calls replay the graph.
 
-    `work` takes the number of the step as a tensor on the device. If it cannot be
+    `work` takes the number of the step as a tensor on the device; `before` is called with
+    it as an int and may do anything that is not to be captured. If the work cannot be
     captured, one warning says so and the steps go on without a graph.
     """
 
-    def __init__(self, work: Callable[[Tensor], Outcome], device: torch.device):
-        self._work, self._device = work, device
+    def __init__(
+        self, work: Callable[[Tensor], Outcome], device: torch.device,
+        before: Callable[[int], None],
+    ):
+        self._work, self._device, self._before = work, device, before
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._outcome: Outcome | None = None
 
     def __call__(self, step: int) -> Outcome:
+        self._before(step)
         self._step.fill_(step)
         self._seen += 1
         if self._seen <= WARM:

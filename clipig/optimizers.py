@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Annotated, ClassVar
 
 import torch
-from torch import Tensor
 
 from clipig.ops import Op, fixed
 

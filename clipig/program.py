@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from clipig import compiling
+from clipig.ahead import Window
 from clipig.binding import Bound
 from clipig.canvases import Canvas, Picture
 from clipig.constraints.style import Style
@@ -25,10 +26,6 @@ from clipig.rng import Draw, ViewDraw, stream_id
 from clipig.styles import Aspect, aspects, look
 from clipig.transforms import chain
 
-AHEAD = 32
-"""steps for which places and tones of views are worked out at once"""
-ROWS_AHEAD = 1 << 16
-"""and how many views that may be, for the sake of memory"""
 Seen = Mapping[Aspect, Tensor]
 """What an encoder saw of a target's views: statistics `[R, N, ...]`."""
 
@@ -74,7 +71,9 @@ class Program:
             (side, i): chain.unprepared(t.segments[side], _nodes(t.ops))
             for i, t in enumerate(self.targets) for side, _ in self.sets
         }
-        self.ahead: dict[tuple[ViewSet, int], tuple[int, list[tuple[chain.Part, ...]]]] = {}
+        self.ahead = {
+            (key, i): self._window(key, i) for key in self.sets for i in range(len(self.targets))
+        }
         self.post = [[b.to(draw.device) for b in p.ops] for p in phase.postproc]
 
     def time(self, step: int | Tensor) -> float | Tensor:
@@ -122,7 +121,8 @@ class Program:
         side, _ = key
         out = []
         for place, (t, streams) in enumerate(zip(self.targets, self.streams[key], strict=True)):
-            parts = None if isinstance(step, Tensor) else self._parts(key, place, step)
+            window = self.ahead[key, place]
+            parts = window.read(step) if isinstance(step, Tensor) else window.at(step)
             now = range(len(t.ops)) if parts is None else self.unprepared[side, place]
             draws = {i: ViewDraw(self.draw, streams[i], step, t.views) for i in now}
             params = {i: t.ops[i].at(step) for i in now}
@@ -132,23 +132,23 @@ class Program:
             ))
         return out
 
-    def _parts(self, key: ViewSet, place: int, step: int) -> tuple[chain.Part, ...]:
-        """What is known of a target's views without the pixels, worked out for some steps ahead."""
-        t, runs = self.targets[place], self.plan.runs
-        count = max(1, min(AHEAD, ROWS_AHEAD // (runs * t.views)))
-        # from a multiple of the count on, so that a resumed run does the same sums
-        first = step - (step - self.phase.first) % count
-        known = self.ahead.get((key, place))
-        if known is None or known[0] != first:
-            count = min(count, self.phase.last - first)
+    def _window(self, key: ViewSet, place: int) -> Window:
+        """What is known of a target's views without the pixels."""
+        t, streams = self.targets[place], self.streams[key][place]
+
+        def make(first: int, count: int) -> tuple[chain.Part, ...]:
             draw, steps = self.draw.at_steps(first, count)
-            draws = [ViewDraw(draw, s, steps, t.views) for s in self.streams[key][place]]
-            params = [b.at_steps(first, count, runs) for b in t.ops]
+            draws = [ViewDraw(draw, s, steps, t.views) for s in streams]
+            params = [b.at_steps(first, count, self.plan.runs) for b in t.ops]
             like = torch.empty(0, device=self.draw.device)
-            parts = chain.prepare(t.segments[key[0]], _nodes(t.ops), params, draws, like)
-            known = first, chain.by_step(parts, runs, count)
-            self.ahead[key, place] = known
-        return known[1][step - first]
+            return chain.prepare(t.segments[key[0]], _nodes(t.ops), params, draws, like)
+
+        return Window(make, self.phase.first, self.phase.last, self.plan.runs, t.views)
+
+    def hold(self, step: int) -> None:
+        """Prepare for steps that are counted on the device, `step` and some after it."""
+        for window in self.ahead.values():
+            window.hold(step)
 
     def _look(
         self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],

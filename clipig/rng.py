@@ -27,8 +27,6 @@ _BLOCK = 1 << 16
 """numbers worked on together on a CPU: more leave its cache (about half the speed)"""
 BANK = 1 << 20
 """normal numbers from which the noise of views is cut"""
-_AHEAD = 64
-"""steps for which it is worked out at once where pieces begin"""
 
 
 def _mix(x: Tensor) -> Tensor:
@@ -54,6 +52,11 @@ def _mix_int(x: int) -> int:
     return x ^ (x >> 16)
 
 
+def in_bank(*shape: int) -> bool:
+    """Whether normal numbers of a shape are cut from the bank."""
+    return 0 < math.prod(shape) <= BANK // 2
+
+
 def stream_id(*path: object) -> int:
     """A 32-bit number for a place in the plan, e.g. `("target", 0, "noise", 3)`."""
     digest = hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=4).digest()
@@ -66,22 +69,30 @@ def derive_seed(seed: int, *path: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
+class Bank:
+    """Normal numbers that the noise of all views is cut from."""
+
+    def __init__(self, numbers: Tensor):
+        self.numbers = numbers
+
+
 @dataclass(frozen=True)
 class Pieces:
-    """Numbers `[R, N, *shape]` that are copied when they are needed.
+    """Numbers `[R, N, *shape]` that are copied from the bank when they are needed.
 
-    rows    the bank as overlapping rows `[places, count]`
-    starts  which row each view gets, `[R, N]`
+    `starts` `[R, N]`: where those of each view begin.
     """
 
-    rows: Tensor
+    bank: Bank
     starts: Tensor
     shape: tuple[int, ...]
 
     def cut(self, runs: slice, views: slice) -> Tensor:
         """Those of some runs and views, a new tensor."""
         starts = self.starts[runs, views]
-        return self.rows.index_select(0, starts.reshape(-1)).view(*starts.shape, *self.shape)
+        # overlapping rows, so that choosing rows copies pieces
+        rows = self.bank.numbers.unfold(0, math.prod(self.shape), 1)
+        return rows.index_select(0, starts.reshape(-1)).view(*starts.shape, *self.shape)
 
     def all(self) -> Tensor:
         """All of them."""
@@ -103,13 +114,12 @@ class Draw:
             )
         self.keys = torch.tensor(rows, dtype=torch.int32, device=device)
         self.bank = _bank(self.keys.device)
-        self._known: dict[tuple[int, int, int], tuple[int, Tensor]] = {}
 
     @classmethod
-    def of_keys(cls, keys: Tensor, bank: Tensor) -> Draw:
+    def of_keys(cls, keys: Tensor, bank: Bank) -> Draw:
         """The numbers that belong to keys `[R, 2]` (rows of another draw's)."""
         draw = cls.__new__(cls)
-        draw.keys, draw.bank, draw._known = keys, bank, {}
+        draw.keys, draw.bank = keys, bank
         return draw
 
     def at_steps(self, first: int, count: int) -> tuple[Draw, Tensor]:
@@ -172,25 +182,11 @@ class Draw:
         in some 10^5 pairs) at the same pixel. What is larger than half the bank is drawn anew.
         """
         count = math.prod(shape)
-        if not count or count > BANK // 2:
+        if not in_bank(*shape):
             return self.normal(stream, step, (views, *shape))
         places = BANK - count + 1
-        if isinstance(step, Tensor):
-            starts = self._starts(stream, step, views, places)
-        else:
-            first, key = step - step % _AHEAD, (stream, views, places)
-            known = self._known.get(key)
-            if known is None or known[0] != first:
-                many, steps = self.at_steps(first, _AHEAD)
-                table = many._starts(stream, steps, views, places)
-                known = first, table.view(_AHEAD, len(self.keys), views)
-                self._known[key] = known
-            starts = known[1][step - first]
-        return Pieces(self.bank.unfold(0, count, 1), starts, tuple(shape))
-
-    def _starts(self, stream: int, step: int | Tensor, views: int, places: int) -> Tensor:
-        """Where the pieces of views begin, `[R, views]` int32."""
-        return self.bits(stream, step, views).bitwise_and_(0x7FFFFFFF).remainder_(places)
+        starts = self.bits(stream, step, views).bitwise_and_(0x7FFFFFFF).remainder_(places)
+        return Pieces(self.bank, starts, tuple(shape))
 
     def _line(self, stream: int, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """Odd factor and offset of the counter, `[R, 1]` each."""
@@ -243,11 +239,8 @@ class ViewDraw:
 
 
 @functools.lru_cache(maxsize=8)
-def _bank(device: torch.device) -> Tensor:
-    """`[BANK]` standard normal numbers, the same on all machines but for rounding."""
+def _bank(device: torch.device) -> Bank:
+    """`BANK` standard normal numbers, the same on all machines but for rounding."""
     with torch.inference_mode(False):
-        source = Draw.of_keys(torch.tensor([[1, 2]], dtype=torch.int32, device=device), _NO_BANK)
-        return source.normal(0, 0, (BANK,))[0]
-
-
-_NO_BANK = torch.empty(0)
+        keys = torch.tensor([[1, 2]], dtype=torch.int32, device=device)
+        return Bank(Draw.of_keys(keys, Bank(torch.empty(0))).normal(0, 0, (BANK,))[0])

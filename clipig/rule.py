@@ -86,7 +86,8 @@ class Rule:
             _plain_step(block.torch)
             # a gradient that is not finite makes a step that is not finite, whatever the rule
             for delta in block.deltas.values():
-                good = good & torch.isfinite(delta.flatten(1).sum(1))
+                size = torch.linalg.vector_norm(delta.flatten(1), dim=1)
+                good = good & torch.isfinite(size * rates)
             # looking costs no waiting on a CPU
             together = on_host and bool(good.all()) and bool((rates == rates[0]).all())
             for name, delta in block.deltas.items():

@@ -17,7 +17,7 @@ LAYERS = [
     {"constraints", "canvases", "optimizers", "schedules"},
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference", "spread"},
-    {"events", "features", "program", "engine", "memory", "settings", "rule", "graphs",
+    {"ahead", "events", "features", "program", "engine", "memory", "settings", "rule", "graphs",
      "compiling", "styles"},
     {"checkpoints", "session", "estimate", "simple"},
     {"sinks", "pages", "bench", "measure", "scoring", "batches", "folders", "states", "pace"},

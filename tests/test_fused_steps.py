@@ -18,7 +18,8 @@ from clipig.optimizers import OPTIMIZERS
 from clipig.rng import BANK, Draw, Pieces, ViewDraw
 from clipig.rule import Rule
 from clipig.transforms import TRANSFORMS, Transform
-from clipig.transforms.chain import arrange, by_step, prepare, run
+from clipig.transforms.chain import arrange, prepare, run
+from clipig.transforms.parts import by_step
 from clipig.transforms.tones import Grain, Tone, touched
 from tests.ops_contract import SEEDS, params, picture
 
@@ -26,11 +27,13 @@ from tests.ops_contract import SEEDS, params, picture
 
 
 @pytest.mark.parametrize("floats", [1, 50, 1000, 10**9])
-@pytest.mark.parametrize("shape", [(1, 1, 3, 4, 5), (3, 4, 3, 6, 5), (2, 7, 3, 3, 3), (0, 4, 3, 2, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 3, 4, 5), (3, 4, 3, 6, 5), (2, 7, 3, 3, 3), (0, 4, 3, 2, 2)]
+)
 def test_pieces_cover_everything_once(
     shape: tuple[int, ...], floats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "FLOATS", floats)
+    monkeypatch.setattr(tiles, "floats", lambda: floats)
     seen = torch.zeros(shape)
     for runs, views in tiles.tiles(seen):
         seen[runs, views] += 1
@@ -77,8 +80,9 @@ TONES = {
 def test_touching_views_is_its_formula(
     tone: str, extras: str, floats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiles, "FLOATS", floats)
-    grain = Grain(numbers(3, 4, 1, 6, 5) - 0.5, numbers(1, 4, 3, 1, 1)) if "grain" in extras else None
+    monkeypatch.setattr(tiles, "floats", lambda: floats)
+    noise = Grain(numbers(3, 4, 1, 6, 5) - 0.5, numbers(1, 4, 3, 1, 1))
+    grain = noise if "grain" in extras else None
     masks = [numbers(3, 4, 6, 5), numbers(1, 4, 6, 5, seed=1)] if "masks" in extras else []
     unit = "unit" in extras
     # as the sampler leaves it: channels first, then views
@@ -114,7 +118,7 @@ def test_the_inward_clamp_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     x = (numbers(2, 3, 7, 5) * 3 - 1).requires_grad_(True)
     pull = numbers(2, 3, 7, 5, seed=1) - 0.5
     (whole,) = torch.autograd.grad(clamp_inward(x), x, pull)
-    monkeypatch.setattr(tiles, "FLOATS", 32)
+    monkeypatch.setattr(tiles, "floats", lambda: 32)
     (parts,) = torch.autograd.grad(clamp_inward(x), x, pull)
     assert torch.equal(whole, parts)
     outward = ((x > 1) & (pull < 0)) | ((x < 0) & (pull > 0))
@@ -152,7 +156,7 @@ def test_noise_depends_on_nothing_but_run_stream_and_step(step: int) -> None:
 
 def test_what_is_larger_than_the_bank_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     draw = Draw([1])
-    assert len(draw.bank) == BANK
+    assert len(draw.bank.numbers) == BANK
     monkeypatch.setattr(rng, "BANK", 100)
     large = draw.noise(1, 1, 2, (3, 10, 10))
     assert isinstance(large, Tensor)
@@ -175,8 +179,9 @@ CHAINS: list[list[tuple[str, dict[str, Any]]]] = [
     [("pad", {"size": 8, "mode": "edge"}), ("random_rotate", {"degree": [-30, 30]}),
      ("mul", {"factor": 0.5}), ("mean", {"value": 0.5}), ("noise", {"std": 0.1})],
     [("cutouts", {"scale": [0.2, 1], "size": 20}), ("random_contrast", {"factor": [0.2, 1]})],
-    [("random_perspective", {}), ("pad", {"size": 3, "color": 0.4}), ("random_shift", {"offset": 0.2}),
-     ("color_jitter", {}), ("random_scale", {"scale": [0.7, 1.2]}), ("random_flip", {})],
+    [("random_perspective", {}), ("pad", {"size": 3, "color": 0.4}),
+     ("random_shift", {"offset": 0.2}), ("color_jitter", {}),
+     ("random_scale", {"scale": [0.7, 1.2]}), ("random_flip", {})],
     [("add", {"value": 0.2}), ("random_translate", {"offset": 0.2}), ("blur", {})],
     [("resize", {"size": 64}), ("random_crop", {"size": 30}), ("bwnoise", {"std": 0.2})],
 ]
@@ -193,7 +198,8 @@ def test_steps_ahead_are_the_same_steps(
     segments = arrange(ops, ps, (40, 36), (24, 24))
     draw = Draw(SEEDS[:runs])
     many, steps = draw.at_steps(4, 3)
-    parts = prepare(segments, ops, ps, [ViewDraw(many, i, steps, 5) for i in range(len(ops))], source)
+    draws = [ViewDraw(many, i, steps, 5) for i in range(len(ops))]
+    parts = prepare(segments, ops, ps, draws, source)
     each = by_step(parts, runs, 3)
     for k in range(3):
         draws = [ViewDraw(draw, i, 4 + k, 5) for i in range(len(ops))]
@@ -232,7 +238,8 @@ def test_blocks_of_runs_move_like_all_at_once(
     spec = OPTIMIZERS[optimizer]()
     together = canvas(kind)
     walk(Rule.build(spec, together), 4)
-    monkeypatch.setattr(tiles, "FLOATS", 2 * max(p[0].numel() for p in together.parameters.values()))
+    most = max(p[0].numel() for p in together.parameters.values())
+    monkeypatch.setattr(tiles, "floats", lambda: 2 * most)
     apart = canvas(kind)
     rule = Rule.build(spec, apart)
     assert [b.runs for b in rule.blocks] == [slice(0, 2), slice(2, 4), slice(4, 5)]

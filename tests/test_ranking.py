@@ -306,7 +306,7 @@ def good_dict() -> dict[str, Any]:
 
 
 def test_a_run_that_diverges_is_reported(session: Session, recipe: Path) -> None:
-    wild = load(recipe, overrides=["learnrate=1e38", "optimizer=sgd"])
+    wild = load(recipe, overrides=["learnrate=1e38", "optimizer=sgd", "canvas=pyramid"])
     made = make(session, Batch("x", (Job("a", wild.model_copy(update={"seed": 1})),)))
     assert "diverged" in made[0].error
     assert made[0].fresh is None

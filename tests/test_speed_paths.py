@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from clipig import ahead
+from clipig.ahead import Window
 from clipig.bench import measure
 from clipig.clamping import clamp_inward, clamp_unit
 from clipig.config.schema import Experiment
@@ -21,6 +23,8 @@ from clipig.memory import Fit, fit, footprint, free_memory, parse_bytes
 from clipig.optimizers import OPTIMIZERS
 from clipig.plan import Plan, compile
 from clipig.settings import Settings
+from clipig.transforms.parts import tensors
+from clipig.transforms.tones import Tone, Touch
 from tests.tiny_encoder import TinyEncoder
 from tests.waits import step_without_waiting
 
@@ -59,19 +63,53 @@ def test_chunks_give_the_same_picture(chunk: int) -> None:
     torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_a_step_counted_on_the_device_is_the_same_step(
-    optimizer: str, monkeypatch: pytest.MonkeyPatch
+    optimizer: str, held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """`held`: with what is prepared for some steps in tensors that stay where they are."""
     expected = picture(Settings(), optimizer=optimizer)
     work = Studio._work
+    places: set[int] = set()
 
     def by_tensor(studio: Studio, step: int | torch.Tensor) -> Outcome:
+        assert isinstance(step, int)
+        if held:
+            studio.program.hold(step)
+            for window in studio.program.ahead.values():
+                places.add(next(tensors(window._held)).data_ptr())
         return work(studio, torch.as_tensor(step)).copied()
 
+    monkeypatch.setattr(ahead, "STEPS", 2)
     monkeypatch.setattr(Studio, "_work", by_tensor)
     torch.testing.assert_close(picture(Settings(), optimizer=optimizer), expected,
                                atol=2e-5, rtol=0)
+    assert len(places) == int(held)
+
+
+@pytest.mark.parametrize(("first", "last", "count"), [(0, 5, 2), (3, 4, 1), (2, 40, 7), (0, 6, 6)])
+def test_windows_hold_every_step(
+    first: int, last: int, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step finds its own rows, in any order, whether it comes alone or is held."""
+    made: list[tuple[int, int]] = []
+
+    def make(begin: int, steps: int) -> tuple[Touch]:
+        made.append((begin, steps))
+        numbers = torch.arange(begin, begin + steps).repeat_interleave(2) * 10
+        return (Touch(Tone((numbers + torch.arange(2).repeat(steps)).view(-1, 1, 1, 1, 1))),)
+
+    monkeypatch.setattr(ahead, "STEPS", count)
+    window = Window(make, first, last, 2, 4)
+    assert window.read(torch.tensor(first)) is None
+    for step in [*range(first, last), first, last - 1]:
+        window.hold(step)
+        for (part,) in (window.at(step), window.read(torch.tensor(step)) or ()):
+            assert isinstance(part, Touch)
+            assert part.tone.scale is not None
+            assert part.tone.scale.flatten().tolist() == [10 * step, 10 * step + 1]
+    assert all(first <= begin and begin + steps <= last for begin, steps in made)
 
 
 def test_clamps_have_the_gradients_of_their_formulas() -> None:

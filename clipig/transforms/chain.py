@@ -17,12 +17,11 @@ from typing import TypeVar
 
 from torch import Tensor
 
-from clipig.clamping import clamp_unit
 from clipig.rng import ViewDraw
 from clipig.transforms.base import Geometry, Graining, Params, Pixelwise, Toning, Transform
 from clipig.transforms.resizing import reduction_gain
 from clipig.transforms.sampling import Route, Shape, Stage, follow, resize_stages, route
-from clipig.transforms.tones import Grain, Tone, touched
+from clipig.transforms.tones import Grain, Tone, Touch, touched
 
 
 class ChainError(ValueError):
@@ -120,7 +119,7 @@ def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Sha
 T = TypeVar("T")
 Placed = Sequence[T] | Mapping[int, T]
 """Something for each transform, or for some of them, by its place"""
-Part = Route | Tone | None
+Part = Route | Touch | None
 """What a segment does apart from the pixels; None: it needs its own parameters and draws"""
 
 
@@ -133,8 +132,8 @@ def prepare(
 ) -> tuple[Part, ...]:
     """All of a chain that does not depend on the pixels, for as many rows as the parameters have.
 
-    These can be the runs of many steps, one step after the other (`by_step` takes them
-    apart): then dozens of operations on a few numbers are done once for all of them.
+    These can be the runs of many steps, one step after the other (`parts.by_step` takes
+    them apart).
     """
     parts: list[Part] = []
     for segment in segments:
@@ -142,7 +141,9 @@ def prepare(
             stages = _stages(segment, ops, params, draws, like)
             parts.append(route(stages, segment.size, segment.out, like))
         elif isinstance(ops[segment.ops[0]], Toning | Graining):
-            parts.append(_tone(segment, ops, params, draws))
+            ahead = _known_ahead(segment, ops)
+            grain = _grain(segment, ops, params, draws) if ahead else None
+            parts.append(Touch(_tone(segment, ops, params, draws), grain))
         else:
             parts.append(None)
     return tuple(parts)
@@ -151,14 +152,16 @@ def prepare(
 def unprepared(segments: Sequence[Segment], ops: Sequence[Transform]) -> frozenset[int]:
     """The transforms that `prepare` leaves to `run`."""
     return frozenset(
-        i for s in segments for i in s.ops if not isinstance(ops[i], Geometry | Toning)
+        i for s in segments for i in s.ops
+        if not isinstance(ops[i], Geometry | Toning | Graining)
+        or (isinstance(ops[i], Graining) and not _known_ahead(s, ops))
     )
 
 
-def by_step(parts: Sequence[Part], runs: int, steps: int) -> list[tuple[Part, ...]]:
-    """Parts that were prepared for several steps as those of each."""
-    split = [[p] if p is None else p.each(runs) for p in parts]
-    return [tuple(each[k % len(each)] for each in split) for k in range(steps)]
+def _known_ahead(segment: Segment, ops: Sequence[Transform]) -> bool:
+    """Whether the noise at the end of a segment can be prepared."""
+    op = ops[segment.ops[-1]]
+    return isinstance(op, Graining) and op.known_ahead(segment.size)
 
 
 def run(
@@ -182,10 +185,10 @@ def run(
     masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
     clamped = not unit
     for segment, part in zip(segments, parts, strict=True):
-        if isinstance(part, Tone):
-            grain = _grain(segment, ops, params, draws)
+        if isinstance(part, Touch):
+            grain = part.grain or _grain(segment, ops, params, draws)
             last = unit and segment is segments[-1]
-            pictures = _touched(pictures, views, part, grain, masks, last)
+            pictures = _touched(pictures, views, part.tone, grain, masks, last)
             clamped, masks = clamped or last, ()
             continue
         if masks:

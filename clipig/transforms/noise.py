@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clipig.ops import Color, Deviation, Factor, Numbers, Size, Value, constant
-from clipig.rng import ViewDraw
+from clipig.rng import ViewDraw, in_bank
 from clipig.transforms.base import Graining, Params, Pixelwise, color
 from clipig.transforms.resizing import Shape, resize
 from clipig.transforms.tones import Grain
@@ -31,6 +31,9 @@ class Noise(Graining):
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
         return (draw.grain(3, *size),)
 
+    def known_ahead(self, size: Shape) -> bool:
+        return in_bank(3, *size)
+
     def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         return Grain(drawn[0], color(p.std))
 
@@ -51,6 +54,9 @@ class BwNoise(Graining):
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
         return (draw.grain(1, *size),)
+
+    def known_ahead(self, size: Shape) -> bool:
+        return in_bank(1, *size)
 
     def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         return Grain(drawn[0], color(p.std))

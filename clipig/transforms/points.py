@@ -8,9 +8,8 @@ all there is until something turns or slants them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
-from itertools import cycle
 
 import torch
 from torch import Tensor
@@ -41,14 +40,6 @@ class Move:
             return cls(torch.stack((across[:, :, 0], down[:, :, 1]), 2), None, offset)
         return cls(across, down, offset, None if flat else m[:, :, 2])
 
-    def each(self, runs: int) -> list[Move]:
-        """One for every `runs` of its rows."""
-        if self.offset.shape[0] <= runs:
-            return [self]
-        down, depth = (per_step(v, runs) for v in (self.down, self.depth))
-        parts = zip(self.across.split(runs), cycle(down), self.offset.split(runs), cycle(depth))
-        return [Move(*part) for part in parts]
-
 
 @dataclass(frozen=True)
 class Edge:
@@ -61,17 +52,8 @@ class Edge:
     """input pixels per view pixel in x and y, for a fill"""
     color: Tensor | None = None
 
-    def each(self, runs: int) -> list[Edge]:
-        """One for every `runs` of its rows."""
-        return [self if c is None else replace(self, color=c) for c in per_step(self.color, runs)]
-
 
 Leg = Move | Edge
-
-
-def per_step(values: Tensor | None, runs: int) -> Sequence[Tensor | None]:
-    """Rows of several steps as those of each; one entry if they are the same for all."""
-    return [values] if values is None or values.shape[0] <= runs else values.split(runs)
 
 
 @dataclass(frozen=True)

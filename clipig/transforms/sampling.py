@@ -25,14 +25,14 @@ Coordinates are continuous pixels `(x, y)`; the centre of the first pixel is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.transforms import atlas
-from clipig.transforms.points import Edge, Leg, Move, Points, per_step, walk
+from clipig.transforms.points import Edge, Leg, Move, Points, walk
 from clipig.transforms.resizing import Shape, resize
 
 __all__ = [
@@ -115,7 +115,8 @@ def resize_stages(size: Shape, out: Shape, like: Tensor) -> list[Stage]:
     if size == out:
         return []
     x, y = size[1] / out[1], size[0] / out[0]
-    return [Clamp(size), Map(affine(((x, 0.0, 0.0), (0.0, y, 0.0)), like), (x, y), aligned=True, plain=True)]
+    enlarged = affine(((x, 0.0, 0.0), (0.0, y, 0.0)), like)
+    return [Clamp(size), Map(enlarged, (x, y), aligned=True, plain=True)]
 
 
 def reduction(stages: Sequence[Stage], canvas: Shape) -> Shape:
@@ -168,17 +169,6 @@ class Route:
     legs: tuple[Leg, ...] = ()
     resized: bool = False
     """nothing but resizes: reduce to `small`, then resize to `out`"""
-
-    def each(self, runs: int) -> list[Route]:
-        """One for every `runs` of its rows, as for each of several steps."""
-        magnitudes = per_step(self.magnitude, runs)
-        legs = [leg.each(runs) for leg in self.legs]
-        count = max(len(magnitudes), *(len(steps) for steps in legs), 1)
-        return [
-            replace(self, magnitude=magnitudes[k % len(magnitudes)],
-                    legs=tuple(steps[k % len(steps)] for steps in legs))
-            for k in range(count)
-        ]
 
 
 def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Route:

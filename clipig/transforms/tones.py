@@ -15,7 +15,6 @@ from torch import Tensor
 from clipig.clamping import clamp_unit, mark_unit_, unit_gradient_
 from clipig.rng import Pieces
 from clipig.tiles import cut, tiles
-from clipig.transforms.points import per_step
 
 _AXES = (-2, -1)
 
@@ -36,14 +35,6 @@ class Tone:
     def alike(self) -> bool:
         """Whether it does the same to all views of a run."""
         return all(v is None or v.shape[1] == 1 for v in (self.scale, self.shift))
-
-    def each(self, runs: int) -> list[Tone]:
-        """One for every `runs` of its rows, as for each of several steps."""
-        scales, shifts = per_step(self.scale, runs), per_step(self.shift, runs)
-        return [
-            Tone(scales[k % len(scales)], shifts[k % len(shifts)], self.centred)
-            for k in range(max(len(scales), len(shifts)))
-        ]
 
     def cut(self, runs: slice, views: slice) -> Tone:
         """The same for a piece of the views."""
@@ -88,7 +79,7 @@ def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Grain:
-    """Noise to be added: `values * strength`, `[R|1, N|1, 3|1, H, W]` and `[R|1, N|1, 3|1, 1, 1]`."""
+    """Noise to be added: `values` `[R|1, N|1, 3|1, H, W]` * `strength` `[R|1, N|1, 3|1, 1, 1]`."""
 
     values: Tensor | Pieces
     strength: Tensor
@@ -106,6 +97,14 @@ class Grain:
         if isinstance(self.values, Pieces):
             return (*self.values.starts.shape, *self.values.shape)
         return tuple(self.values.shape)
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Tones, and noise after them if its numbers are known beforehand."""
+
+    tone: Tone
+    grain: Grain | None = None
 
 
 class _Touched(torch.autograd.Function):
@@ -146,7 +145,7 @@ class _Touched(torch.autograd.Function):
         tone: Tone = ctx.tone
         given = grads[0]
         if given.shape == ctx.shape and 0 not in ctx.strides:
-            out = torch.empty_strided(ctx.shape, ctx.strides, dtype=given.dtype, device=given.device)
+            out = given.new_empty_strided(ctx.shape, ctx.strides)
         else:
             out = torch.empty_like(given, memory_format=torch.contiguous_format)
         for runs, views in tiles(out):
