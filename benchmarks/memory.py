@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from clipig import encoders
+from clipig.allocator import keep_freed_memory
 from clipig.bench import Bench, peak_memory
 from clipig.config.load import load
 from clipig.features import PromptCache
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=224)
     parser.add_argument("--chunk", type=int)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     if args.runs:
         torch.set_num_threads(1 if args.device == "cpu" else torch.get_num_threads())
         one(args)

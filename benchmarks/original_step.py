@@ -29,6 +29,7 @@ from torchvision.transforms.functional import InterpolationMode, rotate
 
 from benchmarks.random_checkpoint import build_random_model, write_random_checkpoint
 from clipig import encoders
+from clipig.allocator import keep_freed_memory
 from clipig.bench import Bench
 from clipig.config.load import load
 from clipig.encoders.clip_package import import_clip
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     if args.threads:
         torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:

@@ -15,6 +15,7 @@ import statistics
 import torch
 
 from clipig import encoders
+from clipig.allocator import keep_freed_memory
 from clipig.config.load import load
 from clipig.features import PromptCache, encode_prompts, similarities
 from clipig.plan import compile
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--precision", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     if args.threads:
         torch.set_num_threads(args.threads)
     base: list[float] = []

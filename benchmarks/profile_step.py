@@ -18,6 +18,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from clipig import encoders
+from clipig.allocator import keep_freed_memory
 from clipig.bench import Bench
 from clipig.config.load import load
 from clipig.features import PromptCache
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--rows", type=int, default=24)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     torch.set_num_threads(1)
     encoder = encoders.load(args.model, "cpu", args.precision)
     bench = Bench(load(args.config, overrides=["seed=1"]), [encoder], Settings(), PromptCache())

@@ -16,6 +16,7 @@ from collections.abc import Callable
 import torch
 
 from clipig import encoders
+from clipig.allocator import keep_freed_memory
 from clipig.bench import Bench
 from clipig.config.load import load
 from clipig.features import PromptCache
@@ -62,6 +63,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seconds", type=float, default=10)
     args = parser.parse_args()
+    keep_freed_memory()  # as the command line does
     if args.threads:
         torch.set_num_threads(args.threads)
     print(f"threads {torch.get_num_threads()}; wall: floor, step (ms), ratio; processor: the same")
