@@ -21,6 +21,8 @@ from clipig.canvases import Canvas
 from clipig.optimizers import OptimizerSpec
 from clipig.tiles import run_blocks
 
+FEW = 3
+"""parameters of a canvas that is worked on a few runs at a time"""
 _CAPTURABLE = (Adam, NAdam, Adamax, RMSprop, Adadelta)
 
 
@@ -46,6 +48,8 @@ class Rule:
         most = max(p[0].numel() for p in parameters.values())
         some = next(iter(parameters.values()))
         cuts = run_blocks(len(some), most, some.device)
+        if len(parameters) > FEW:  # many small tensors: the calls would cost more than is saved
+            cuts = [slice(0, len(some))]
         longest = max(c.stop - c.start for c in cuts)
         # all blocks share their zeros: these never leave the cache
         zeros = {name: torch.zeros_like(p[:longest].detach()) for name, p in parameters.items()}
@@ -78,24 +82,23 @@ class Rule:
             good, rates = alive[block.runs], rate[block.runs]
             for name, delta in block.deltas.items():
                 p = self.canvas.parameters[name]
-                grad = torch.zeros_like(delta) if p.grad is None else p.grad[block.runs]
+                delta.grad = torch.zeros_like(delta) if p.grad is None else p.grad[block.runs]
                 if kind != "plain":
-                    _restrain_(grad, kind)
-                delta.zero_()
-                delta.grad = grad
+                    _restrain_(delta.grad, kind)
+            deltas = list(block.deltas.values())
+            torch._foreach_zero_(deltas)
             _plain_step(block.torch)
             # a gradient that is not finite makes a step that is not finite, whatever the rule
-            for delta in block.deltas.values():
-                size = torch.linalg.vector_norm(delta.flatten(1), dim=1)
-                good = good & torch.isfinite(size * rates)
+            sizes = [torch.linalg.vector_norm(d.flatten(1), dim=1) for d in deltas]
+            good = good & torch.isfinite(sum(sizes) * rates)
+            targets = [self.canvas.parameters[name].detach()[block.runs] for name in block.deltas]
             # looking costs no waiting on a CPU
-            together = on_host and bool(good.all()) and bool((rates == rates[0]).all())
-            for name, delta in block.deltas.items():
-                p = self.canvas.parameters[name][block.runs]
-                if together:
-                    p.add_(delta, alpha=float(rates[0]))
-                else:
+            if on_host and bool(good.all()) and bool((rates == rates[0]).all()):
+                torch._foreach_add_(targets, deltas, alpha=float(rates[0]))
+            else:
+                for p, delta in zip(targets, deltas, strict=True):
                     torch.where(_per_run(good, p), p + delta * _per_run(rates, p), p, out=p)
+            for name, p in zip(block.deltas, targets, strict=True):
                 if name in bounds:
                     p.clamp_(*bounds[name])
             alive[block.runs] = good

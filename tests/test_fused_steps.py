@@ -11,6 +11,7 @@ from scipy import stats
 from torch import Tensor
 
 from clipig import rng, tiles
+from clipig import rule as rule_module
 from clipig.canvases import CANVASES
 from clipig.canvases.base import Canvas
 from clipig.clamping import clamp_inward
@@ -240,6 +241,7 @@ def test_blocks_of_runs_move_like_all_at_once(
     walk(Rule.build(spec, together), 4)
     most = max(p[0].numel() for p in together.parameters.values())
     monkeypatch.setattr(tiles, "floats", lambda: 2 * most)
+    monkeypatch.setattr(rule_module, "FEW", 100)
     apart = canvas(kind)
     rule = Rule.build(spec, apart)
     assert [b.runs for b in rule.blocks] == [slice(0, 2), slice(2, 4), slice(4, 5)]
