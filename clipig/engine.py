@@ -75,6 +75,7 @@ class Studio:
         device = encoders[0].device
         self.draw = Draw(plan.seeds, device)
         self.rates = plan.rates.to(device)
+        self.first_rates = plan.rates.data[:, 0, 0, 0].tolist() or [plan.experiment.optimizer.base]
         self.alive = torch.ones(plan.runs, dtype=torch.bool, device=device)
         self.known_alive = self.alive.clone()
         self.similarity = torch.zeros(plan.runs, device=device)
@@ -182,8 +183,7 @@ class Studio:
         self.done = step + 1
         return Step(
             self.done, plan.start + step, plan.epochs, plan.time[step], self.size,
-            plan.experiment.optimizer.base if not len(plan.rates.data) else
-            float(plan.rates.data[min(step, len(plan.rates.data) - 1), 0, 0]),
+            self.first_rates[min(step, len(self.first_rates) - 1)],
             outcome.loss, outcome.similarity, self.alive.clone(), outcome.reports, self.shown,
             self.state,
         )
