@@ -27,10 +27,12 @@ class Window:
 
     `make(first, count)` prepares `count` steps from `first` on, ordered by step, then
     by run. `first` and `last` (not included) are those of the phase; `views` counts one run's.
+    Steps that are tensors live on `device`.
     """
 
     def __init__(
-        self, make: Callable[[int, int], Parts], first: int, last: int, runs: int, views: int
+        self, make: Callable[[int, int], Parts], first: int, last: int, runs: int, views: int,
+        device: torch.device,
     ):
         self._make, self._runs, self._first, self._last = make, runs, first, last
         self._count = max(1, min(STEPS, VIEWS // max(runs * views, 1), last - first))
@@ -38,6 +40,8 @@ class Window:
         self._steps: list[Parts] = []
         self._held: Parts | None = None
         self._held_first = -1
+        self._origin = torch.zeros((), dtype=torch.int64, device=device)
+        self._rows = torch.arange(runs, device=device)
 
     def at(self, step: int) -> Parts:
         """Those of a step."""
@@ -55,9 +59,6 @@ class Window:
         parts = self._make(begin, self._count)
         if self._held is None:
             self._held = parts
-            some = next(tensors(parts), torch.zeros(1))
-            self._origin = torch.zeros((), dtype=torch.int64, device=some.device)
-            self._rows = torch.arange(self._runs, device=some.device)
         else:
             for old, new in zip(tensors(self._held), tensors(parts), strict=True):
                 old.copy_(new)

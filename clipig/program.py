@@ -143,7 +143,9 @@ class Program:
             like = torch.empty(0, device=self.draw.device)
             return chain.prepare(t.segments[key[0]], _nodes(t.ops), params, draws, like)
 
-        return Window(make, self.phase.first, self.phase.last, self.plan.runs, t.views)
+        return Window(
+            make, self.phase.first, self.phase.last, self.plan.runs, t.views, self.draw.device
+        )
 
     def hold(self, step: int) -> None:
         """Prepare for steps that are counted on the device, `step` and some after it."""

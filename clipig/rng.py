@@ -77,7 +77,7 @@ class Bank:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class Slices:
     """Numbers `[R, N, *shape]` that are copied from the bank when they are needed.
 
     `starts` `[R, N]`: where those of each view begin.
@@ -90,13 +90,23 @@ class Pieces:
     def cut(self, runs: slice, views: slice) -> Tensor:
         """Those of some runs and views, a new tensor."""
         starts = self.starts[runs, views]
-        # overlapping rows, so that choosing rows copies pieces
-        rows = self.bank.numbers.unfold(0, math.prod(self.shape), 1)
-        return rows.index_select(0, starts.reshape(-1)).view(*starts.shape, *self.shape)
+        copy = _by_place if starts.device.type == "mps" else _by_row
+        copied = copy(self.bank.numbers, starts.reshape(-1), math.prod(self.shape))
+        return copied.view(*starts.shape, *self.shape)
 
     def all(self) -> Tensor:
         """All of them."""
         return self.cut(slice(None), slice(None))
+
+
+def _by_row(numbers: Tensor, starts: Tensor, count: int) -> Tensor:
+    """`count` numbers from each start on: rows of a view whose rows overlap."""
+    return numbers.unfold(0, count, 1).index_select(0, starts)
+
+
+def _by_place(numbers: Tensor, starts: Tensor, count: int) -> Tensor:
+    """The same for devices that would first write out all rows of that view."""
+    return numbers[starts[:, None] + torch.arange(count, device=starts.device)]
 
 
 class Draw:
@@ -175,7 +185,7 @@ class Draw:
 
     def noise(
         self, stream: int, step: int | Tensor, views: int, shape: Sequence[int]
-    ) -> Pieces | Tensor:
+    ) -> Slices | Tensor:
         """Standard normal `[R, views, *shape]`, fast: each view gets a piece of one bank.
 
         The piece begins at a random place, so views share numbers, but hardly ever (once
@@ -186,7 +196,7 @@ class Draw:
             return self.normal(stream, step, (views, *shape))
         places = BANK - count + 1
         starts = self.bits(stream, step, views).bitwise_and_(0x7FFFFFFF).remainder_(places)
-        return Pieces(self.bank, starts, tuple(shape))
+        return Slices(self.bank, starts, tuple(shape))
 
     def _line(self, stream: int, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """Odd factor and offset of the counter, `[R, 1]` each."""
@@ -233,7 +243,7 @@ class ViewDraw:
         noise = self.grain(*shape)
         return noise if isinstance(noise, Tensor) else noise.all()
 
-    def grain(self, *shape: int) -> Pieces | Tensor:
+    def grain(self, *shape: int) -> Slices | Tensor:
         """The same numbers as `normal`, but copied when they are needed."""
         return self._draw.noise(self._next(), self._step, self._views, shape)
 

@@ -28,13 +28,24 @@ from clipig.transforms.sampling import (
     Stage,
     Wrap,
     affine,
+    follow,
     reduction,
-    sample,
+    route,
     translation,
 )
 from tests.ops_contract import SEEDS, params, picture, view_draw
 
 Chain = list[tuple[Geometry, SimpleNamespace]]
+
+
+def sample(source: Tensor, stages: list[Stage], out: Shape, views: int) -> Tensor:
+    """Views of pictures along some stages, `[R, N, C, *out]`."""
+    way = route(stages, (source.shape[-2], source.shape[-1]), out, source)
+    read, masks = follow(source, way, views)
+    read = read[:, None].expand(-1, views, -1, -1, -1) if read.ndim == 4 else read
+    for mask in masks:
+        read = read * mask[:, :, None]
+    return read
 
 
 def build(*entries: tuple[str, dict[str, Any]]) -> Chain:

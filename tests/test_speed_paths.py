@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import subprocess
 import sys
 import warnings
@@ -12,6 +14,7 @@ import torch
 
 from clipig import ahead
 from clipig.ahead import Window
+from clipig.allocator import keep_freed_memory
 from clipig.bench import measure
 from clipig.clamping import clamp_inward, clamp_unit
 from clipig.config.schema import Experiment
@@ -101,7 +104,7 @@ def test_windows_hold_every_step(
         return (Touch(Tone((numbers + torch.arange(2).repeat(steps)).view(-1, 1, 1, 1, 1))),)
 
     monkeypatch.setattr(ahead, "STEPS", count)
-    window = Window(make, first, last, 2, 4)
+    window = Window(make, first, last, 2, 4, torch.device("cpu"))
     assert window.read(torch.tensor(first)) is None
     for step in [*range(first, last), first, last - 1]:
         window.hold(step)
@@ -110,6 +113,42 @@ def test_windows_hold_every_step(
             assert part.tone.scale is not None
             assert part.tone.scale.flatten().tolist() == [10 * step, 10 * step + 1]
     assert all(first <= begin and begin + steps <= last for begin, steps in made)
+
+
+def test_a_chain_without_numbers_is_held_too() -> None:
+    window = Window(lambda first, count: (None,), 0, 9, 2, 1, torch.device("cpu"))
+    window.hold(3)
+    assert window.read(torch.tensor(3)) == (None,)
+
+
+def test_freed_memory_is_kept_only_where_nobody_decided_otherwise(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MALLOC_ARENA_MAX", raising=False)
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        assert keep_freed_memory()
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "2")
+    assert not keep_freed_memory()
+    monkeypatch.delenv("MALLOC_ARENA_MAX")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert not keep_freed_memory()
+
+
+@pytest.mark.parametrize(("given", "policy", "spins"), [
+    ({}, "PASSIVE", "1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE", "None"),
+    ({"GOMP_SPINCOUNT": "7"}, "PASSIVE", "7"),
+])
+def test_the_command_line_says_how_threads_wait(
+    given: dict[str, str], policy: str, spins: str
+) -> None:
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    clean = {k: v for k, v in os.environ.items() if k not in names}
+    program = ("import os, contextlib, clipig.cli as c\n"
+               "with contextlib.suppress(SystemExit): c.main(['--version'])\n"
+               f"print(*(os.environ.get(n) for n in {names}))")
+    done = subprocess.run([sys.executable, "-c", program], env={**clean, **given},
+                          capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"{policy} {spins}"
 
 
 def test_clamps_have_the_gradients_of_their_formulas() -> None:

@@ -14,7 +14,7 @@ import torchvision.transforms.v2.functional as tv
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from clipig.rng import Draw, Pieces, ViewDraw
+from clipig.rng import Draw, Slices, ViewDraw
 from clipig.transforms import RESIZING, TRANSFORMS, Geometry, Pixelwise, Transform
 from clipig.transforms.chain import ChainError, arrange, run
 from clipig.transforms.resizing import reduction_gain
@@ -528,8 +528,8 @@ def test_contract(name: str, fields: dict[str, Any], device: torch.device) -> No
     assert torch.equal(source, picture(3, 3, *SIZE, device=device)), "the source was changed"
 
 
-def whole(drawn: tuple[Tensor | Pieces, ...]) -> list[Tensor]:
-    return [d.all() if isinstance(d, Pieces) else d for d in drawn]
+def whole(drawn: tuple[Tensor | Slices, ...]) -> list[Tensor]:
+    return [d.all() if isinstance(d, Slices) else d for d in drawn]
 
 
 @pytest.mark.parametrize(("name", "fields"), CASES)

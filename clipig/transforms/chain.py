@@ -3,10 +3,9 @@
 `arrange` looks at sizes only, once per phase; `prepare` works out all that pixels
 have no part in, for many steps at once; `run` does the work in each step.
 Geometric transforms that follow one another become one sampling, straight changes
-of the colours one change. The resize to
-the encoder's input comes last; if it reduces, it is moved forward past the
-pixelwise transforms that allow it, so that no work is done at 448 pixels when
-the encoder sees 64.
+of the colours one change. The resize to the encoder's input comes last; if it
+reduces, it is moved forward past the pixelwise transforms that allow it, so that no
+work is done at 448 pixels when the encoder sees 64.
 """
 
 from __future__ import annotations

@@ -14,7 +14,23 @@ from clipig.transforms.resizing import Shape, resize
 from clipig.transforms.tones import Grain
 
 
-class Noise(Graining):
+class _Banked(Graining):
+    """Normal noise of one strength per channel, cut from the bank."""
+
+    channels: ClassVar[int]
+    commutes: ClassVar[str] = "noise"
+
+    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
+        return (draw.grain(self.channels, *size),)
+
+    def known_ahead(self, size: Shape) -> bool:
+        return in_bank(self.channels, *size)
+
+    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
+        return Grain(drawn[0], color(p.std))
+
+
+class Noise(_Banked):
     """Add normal noise to every pixel and channel.
 
     Example:
@@ -23,22 +39,13 @@ class Noise(Graining):
 
     name: ClassVar[str] = "noise"
     sole: ClassVar[str] = "std"
-    commutes: ClassVar[str] = "noise"
+    channels: ClassVar[int] = 3
 
     std: Deviation
     """standard deviation for red, green and blue"""
 
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
-        return (draw.grain(3, *size),)
 
-    def known_ahead(self, size: Shape) -> bool:
-        return in_bank(3, *size)
-
-    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
-        return Grain(drawn[0], color(p.std))
-
-
-class BwNoise(Graining):
+class BwNoise(_Banked):
     """Add normal noise that is the same for all channels.
 
     Example:
@@ -47,19 +54,10 @@ class BwNoise(Graining):
 
     name: ClassVar[str] = "bwnoise"
     sole: ClassVar[str] = "std"
-    commutes: ClassVar[str] = "noise"
+    channels: ClassVar[int] = 1
 
     std: Factor
     """standard deviation"""
-
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
-        return (draw.grain(1, *size),)
-
-    def known_ahead(self, size: Shape) -> bool:
-        return in_bank(1, *size)
-
-    def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
-        return Grain(drawn[0], color(p.std))
 
 
 class UniformNoise(Graining):

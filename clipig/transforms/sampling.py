@@ -37,7 +37,7 @@ from clipig.transforms.resizing import Shape, resize
 
 __all__ = [
     "Clamp", "Fill", "Map", "Shape", "Stage", "Wrap", "about", "affine", "reduction", "resize",
-    "resize_stages", "sample", "translation",
+    "resize_stages", "translation",
 ]
 
 
@@ -192,17 +192,6 @@ def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Ro
     goal = affine(((scale[0] * 2 / across, 0.0, 2 * seam / across - 1),
                    (0.0, scale[1] * 2 / down, 2 * seam / down - 1)), like)
     return Route(frame, small, out, wrapped, legs=_trace(stages, out, frame, goal))
-
-
-def sample(source: Tensor, stages: Sequence[Stage], out: Shape, views: int) -> Tensor:
-    """Views of pictures: `follow` along the `route` of some stages."""
-    frame: Shape = (source.shape[-2], source.shape[-1])
-    read, masks = follow(source, route(stages, frame, out, source), views)
-    if read.ndim == 4:
-        return read[:, None].expand(-1, views, -1, -1, -1)
-    for mask in masks:
-        read = read * mask[:, :, None]
-    return read
 
 
 def follow(source: Tensor, way: Route, views: int) -> tuple[Tensor, list[Tensor]]:

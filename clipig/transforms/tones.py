@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipig.clamping import clamp_unit, mark_unit_, unit_gradient_
-from clipig.rng import Pieces
+from clipig.rng import Slices
 from clipig.tiles import cut, tiles
 
 _AXES = (-2, -1)
@@ -81,20 +81,20 @@ def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Grain:
     """Noise to be added: `values` `[R|1, N|1, 3|1, H, W]` * `strength` `[R|1, N|1, 3|1, 1, 1]`."""
 
-    values: Tensor | Pieces
+    values: Tensor | Slices
     strength: Tensor
 
     def cut(self, runs: slice, views: slice) -> Tensor:
         """The noise of a piece of the views."""
         strength = cut(self.strength, runs, views)
-        if isinstance(self.values, Pieces):
+        if isinstance(self.values, Slices):
             return self.values.cut(runs, views).mul_(strength)
         return cut(self.values, runs, views) * strength
 
     @property
     def shape(self) -> tuple[int, ...]:
         """`[R|1, N|1, 3|1, H, W]`."""
-        if isinstance(self.values, Pieces):
+        if isinstance(self.values, Slices):
             return (*self.values.starts.shape, *self.values.shape)
         return tuple(self.values.shape)
 
