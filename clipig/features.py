@@ -223,15 +223,18 @@ class Scores:
 
 
 class Weighing:
-    """Weights and scales of the active features of a target: tables where they can be."""
+    """Weights and scales of the active features of a target: tables where they can be.
 
-    def __init__(self, plan: TargetPlan):
-        self.bounds = plan.feature_bounds
+    `plan` is looked at on the host; the numbers go to `device`.
+    """
+
+    def __init__(self, plan: TargetPlan, device: torch.device):
+        self.bounds = [b.to(device) for b in plan.feature_bounds]
         self.plain = not any(b.live for b in self.bounds)
         if self.plain:
             self.weight = join([b.tables["weight"] for b in self.bounds])
-            scale = join([b.tables["scale"] for b in self.bounds])
-            self.scale = None if bool((scale.data == 1).all()) else scale
+            scale = join([b.tables["scale"] for b in plan.feature_bounds])
+            self.scale = None if bool((scale.data == 1).all()) else scale.to(device)
         self.capped = any(n.target_similarity is not None for n in self.nodes)
 
     @property

@@ -57,7 +57,9 @@ class Program:
             ]
             for t in self.targets if t.features
         }
-        self.weighing = {t.index: Weighing(t) for t in self.targets if t.features}
+        self.weighing = {
+            t.index: Weighing(t, draw.device) for t in phase.targets if t.features
+        }
         self.styles = {
             (t.index, place): prompts.styles[t.index, place]
             for t in self.targets for place, _ in t.styles

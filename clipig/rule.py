@@ -23,6 +23,8 @@ from clipig.tiles import run_blocks
 
 FEW = 3
 """parameters of a canvas that is worked on a few runs at a time"""
+_GRAPHED = ("cuda",)
+"""devices whose steps may be captured"""
 _CAPTURABLE = (Adam, NAdam, Adamax, RMSprop, Adadelta)
 
 
@@ -152,11 +154,11 @@ def hasten(optimizer: Optimizer) -> Optimizer:
     step can be captured as a graph.
     """
     for group in optimizer.param_groups:
-        cuda = all(p.device.type == "cuda" for p in group["params"])
+        graphed = all(p.device.type in _GRAPHED for p in group["params"])
         cpu = all(p.device.type == "cpu" for p in group["params"])
-        if isinstance(optimizer, Adam) and (cuda or cpu):
+        if isinstance(optimizer, Adam) and (graphed or cpu):
             group["fused"], group["foreach"] = True, False
-        if cuda and isinstance(optimizer, _CAPTURABLE):
+        if graphed and isinstance(optimizer, _CAPTURABLE):
             group["capturable"] = True
     return optimizer
 

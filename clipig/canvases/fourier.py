@@ -42,9 +42,10 @@ def amplitudes(spectrum: Shape, size: Shape, decay: float, device: torch.device)
     return kept.to(device)
 
 
-def power(amplitude: Tensor) -> float:
+def power(spectrum: Shape, size: Shape, decay: float) -> float:
     """Mean square of a picture whose half spectrum has these amplitudes and any phases."""
-    square = amplitude.square()
+    # on the host, for it is wanted there
+    square = amplitudes(spectrum, size, decay, torch.device("cpu")).square()
     return float(2 * square.sum() - square[:, 0].sum())
 
 
@@ -84,7 +85,8 @@ class FreeCanvas(OffsetCanvas):
         self.rates = {"waves": spec.rate}
         height, width = self.spectrum
         noise = draw.normal(stream_id("canvas", "fourier"), 0, (3, height, width // 2 + 1, 2))
-        std = self.start_strength / (GAIN * math.sqrt(2 * power(self._amplitudes())))
+        strength = math.sqrt(2 * power(self.spectrum, size, spec.decay))
+        std = self.start_strength / (GAIN * strength)
         self.set("waves", noise * std[..., None])
 
     def _amplitudes(self) -> Tensor:
@@ -132,7 +134,8 @@ class PhaseCanvas(OffsetCanvas):
             phase[..., 0] /= 2
             self.buffers["offset"] = offset - synthesised(half, self.spectrum, size)
         else:
-            magnitude = natural * (spec.contrast / math.sqrt(power(natural)))
+            strength = math.sqrt(power(self.spectrum, size, spec.decay))
+            magnitude = natural * (spec.contrast / strength)
             magnitude = magnitude.expand(start.shape[0], 3, -1, -1)
             stream = stream_id("canvas", "fourier", "phase")
             phase = draw.uniform(stream, 0, (3, height, width // 2 + 1), -math.pi, math.pi)
