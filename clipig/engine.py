@@ -17,7 +17,7 @@ from clipig import compiling
 from clipig.canvases import Picture
 from clipig.canvases.frame import Framed
 from clipig.encoders.protocol import Encoder
-from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
+from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step, Unsettled
 from clipig.features import Prompts, fair_scales, similarities
 from clipig.graphs import Outcome, Replay
 from clipig.plan import MODES, Phase, Plan
@@ -82,6 +82,7 @@ class Studio:
         self.ones = torch.ones(plan.runs, device=device)
         self.average: Tensor | None = None
         self.done = 0
+        self.settled = True
         size = state.size if state else plan.phases[0].size
         self.size: Shape = size
         experiment = plan.experiment
@@ -140,7 +141,9 @@ class Studio:
     def begin(self, phase: Phase) -> float:
         """Bring the canvas to the phase's size and prepare its program; seconds of compiling."""
         if phase.size != self.size:
+            self.settled = False
             self._resize(phase.size)
+            self.settled = True
         self.program = Program(
             self.plan, phase, self.encoders, self.prompts, self.fair, self.draw,
             self.settings.chunk,
@@ -178,9 +181,10 @@ class Studio:
     def advance(self, step: int) -> Step:
         """One optimizer step."""
         plan = self.plan
+        self.settled = not isinstance(self.runner, Replay)  # which does a step at once
         outcome = self.runner(step)
         self.similarity = outcome.similarity
-        self.done = step + 1
+        self.done, self.settled = step + 1, True
         return Step(
             self.done, plan.start + step, plan.epochs, plan.time[step], self.size,
             self.first_rates[min(step, len(self.first_rates) - 1)],
@@ -195,6 +199,7 @@ class Studio:
         if loss.requires_grad:  # a phase may have nothing to look at
             # the rows share nothing, so their gradients stay apart
             torch.autograd.backward(loss, self.ones)
+        self.settled = False
         # in place, here and in the rule: a captured step must find it again
         self.alive.logical_and_(torch.isfinite(loss.detach()))
         rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
@@ -233,7 +238,9 @@ class Studio:
         return tuple(fallen)
 
     def state(self) -> State:
-        """A copy of everything, for a checkpoint."""
+        """A copy of everything, for a checkpoint. Raises `Unsettled` in the middle of a change."""
+        if not self.settled:
+            raise Unsettled
         average = None if self.average is None else self.average.clone()
         return State(
             self.done, self.size, self.canvas.state(), self.rule.state(), average,

@@ -90,13 +90,18 @@ class TargetReport:
         return torch.stack([v.mean(1) for v in values]).mean(0)
 
 
+class Unsettled(Exception):
+    """The state was asked for while a step, stopped in the middle, was changing it."""
+
+
 @dataclass(frozen=True)
 class Step:
     """One optimizer step was made.
 
     Tensors live on the device and nothing has waited for them: read them when
     you like, not at every step. `picture` and `state` work until the next event
-    is asked for.
+    is asked for; `state` also if that fails, unless it was in the middle of a
+    change (it raises `Unsettled` then).
     """
 
     step: int

@@ -13,7 +13,7 @@ LAYERS = [
     {"allocator", "errors", "expressions", "rng", "tiles", "words"},
     {"values", "frame_time", "ops", "faults"},
     {"fetch", "images", "sheets", "encoders"},
-    {"transforms", "clamping"},
+    {"transforms", "clamping", "bands"},
     {"constraints", "canvases", "optimizers", "schedules"},
     {"config"},
     {"binding", "moments", "plan", "prompts", "reference", "spread"},

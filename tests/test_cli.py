@@ -198,6 +198,83 @@ def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Sig
     ]
     assert epochs == list(range(400))
 
+IN_A_STEP = """
+import os, signal, sys
+from clipig import rule
+from clipig.cli import main
+
+plain, steps = rule._plain_step, 0
+
+def interrupted(optimizer):  # between the moments' change and the picture's
+    global steps
+    plain(optimizer)
+    steps += 1
+    if steps == 7:
+        for _ in range({times}):
+            os.kill(os.getpid(), signal.{how})
+
+rule._plain_step = interrupted
+main(sys.argv[1:])
+"""
+
+
+RUN = ["run", "long.yaml", "-o", "cut/", "-q"]
+
+
+def in_a_step(
+    folder: Path, how: str, times: int, seconds: str, args: Sequence[str] = RUN
+) -> str:
+    """A run that gets signals in the middle of its seventh step; what it says."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "CLIPIG_CHECKPOINT_SECONDS": seconds}
+    told = subprocess.run(
+        [sys.executable, "-c", IN_A_STEP.format(how=how, times=times), *args],
+        cwd=folder, env=env, capture_output=True, text=True, timeout=120,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert told.returncode == 130, told.stderr
+    assert "Traceback" not in told.stderr
+    return told.stderr
+
+
+@pytest.mark.parametrize(("how", "times", "seconds", "steps"), [
+    ("SIGTERM", 1, "10", 7),  # the step is finished first
+    ("SIGINT", 1, "10", 7),
+    ("SIGINT", 2, "0", 6),  # at once: the state of the step before
+])
+def test_a_signal_in_the_middle_of_a_step(
+    folder: Path, how: str, times: int, seconds: str, steps: int
+) -> None:
+    (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 20"))
+    clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=folder)
+    told = in_a_step(folder, how, times, seconds)
+    assert "stopping after this step" in told
+    assert "--resume goes on from here" in told
+    assert (folder / "cut/long.png").exists()
+    again = clipig("run", "long.yaml", "-o", "cut/", "--resume", cwd=folder)
+    assert f"after {steps} steps" in again.stderr
+    assert np.array_equal(pixels(folder / "cut/long.png"), pixels(folder / "whole/long.png"))
+    trace = (folder / "cut/long.trace.jsonl").read_text().splitlines()
+    assert [json.loads(x)["epoch"] for x in trace] == list(range(20))
+
+
+def test_a_reproduction_can_be_interrupted_too(folder: Path) -> None:
+    (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 20"))
+    clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=folder)
+    told = in_a_step(folder, "SIGINT", 1, "10", ["reproduce", "whole/long.png"])
+    *_, line = told.splitlines()
+    assert line.startswith("interrupted; to go on: clipig ")
+    clipig(*line.partition("clipig ")[2].split(), cwd=folder)
+    made = folder / "renders/long-again/long-again.png"
+    assert np.array_equal(pixels(made), pixels(folder / "whole/long.png"))
+
+
+def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
+    (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 20"))
+    assert "too early for --resume" in in_a_step(folder, "SIGINT", 2, "10")
+    assert (folder / "cut/long.png").exists()
+    assert not (folder / "cut/long.checkpoint").exists()
+
+
 
 @pytest.mark.parametrize(("args", "message"), [
     (["run"], "no config given"),

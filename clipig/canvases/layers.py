@@ -57,7 +57,7 @@ class LayersCanvas(Canvas):
         self.spec, self.wrap, self.draw = spec, wrap, draw
         self.finish = Finish("sigmoid")
         self.parameters, self.buffers = {}, {}
-        shown = init == "picture"
+        self.shown = shown = init == "picture"
         with torch.no_grad():
             ground = self.finish.invert(
                 start if shown else start.mean((2, 3), keepdim=True), 1e-3 if shown else 0.05
@@ -85,6 +85,12 @@ class LayersCanvas(Canvas):
         return height, width
 
     @property
+    def _ground(self) -> Tensor:
+        """`ground`, as one colour `[R, 3, 1, 1]` if it is one."""
+        ground = self.buffers["ground"]
+        return ground if self.shown else ground[..., :1, :1]
+
+    @property
     def rates(self) -> dict[str, float]:  # type: ignore[override]
         spec = self.spec
         factor = {"mask": spec.mask_rate, "shade": spec.shade_rate}
@@ -98,8 +104,8 @@ class LayersCanvas(Canvas):
                             self.spec.precondition)
 
     def _background(self, t: Tensor | float) -> Tensor:
-        """Colours behind the mask, `[R, 3, H|1, W|1]`."""
-        ground, kind = self.buffers["ground"], self.spec.background
+        """Colours behind the mask, `[R|1, 3, H|1, W|1]`."""
+        ground, kind = self._ground, self.spec.background
         if kind == "learned":
             return torch.sigmoid(ground + self.parameters["background"])
         if kind == "random":
@@ -115,8 +121,7 @@ class LayersCanvas(Canvas):
         return torch.lerp(color, torch.sigmoid(ground), self.buffers["faithful"])
 
     def picture(self, t: Tensor | float) -> Picture:
-        spec, size = self.spec, self.size
-        ground = self.buffers["ground"]
+        spec, size, ground = self.spec, self.size, self._ground
         texture = torch.sigmoid(ground + self._part("texture"))
         shade = torch.exp(spec.shading * torch.tanh(self._part("shade")))
         prior = round_prior(size, ground.device) * spec.prior

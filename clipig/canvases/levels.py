@@ -11,12 +11,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipig.bands import Band
+from clipig.tiles import whole
 from clipig.transforms.sampling import Shape
+
+COARSE = 48
+"""columns up to which a level is enlarged by a dense product"""
+Bands = Sequence[tuple[Band, Band]]
+"""What enlarges levels down and across"""
 
 
 @lru_cache(maxsize=1024)
@@ -75,19 +83,73 @@ def level_sum(
 
     A level of the very size is added as it is, which saves the largest product.
     """
+    if not levels:
+        raise ValueError("no levels to add")
     full = [x for x in levels if tuple(x.shape[-2:]) == tuple(size)]
     rest = [x for x in levels if tuple(x.shape[-2:]) != tuple(size)]
+    bands = [
+        (_band(x.shape[-2], size[0], mode, wrap, x.device),
+         _band(x.shape[-1], size[1], mode, wrap, x.device)) for x in rest
+    ]
+    if not whole(levels[0].device):
+        return _LevelSum.apply(bands, *rest, *full)  # type: ignore[no-any-return]
     total: Tensor | None = None
     if rest:
-        rows = [resized(x, (size[0], x.shape[-1]), mode, wrap) for x in rest]
-        columns = [
-            resize_matrix(x.shape[-1], size[1], mode, wrap, x.device)
-            if x.shape[-1] != size[1] else torch.eye(size[1], device=x.device)
-            for x in rest
-        ]
-        total = torch.cat(rows, -1) @ torch.cat(columns, -1).T
+        total = _joint(rest, bands) @ _table(bands).T
     for x in full:
         total = x if total is None else total + x
-    if total is None:
-        raise ValueError("no levels to add")
+    assert total is not None
     return total
+
+
+@lru_cache(maxsize=1024)
+def _band(before: int, after: int, mode: str, wrap: bool, device: torch.device) -> Band:
+    return Band(resize_matrix(before, after, mode, wrap, device))
+
+
+def _joint(levels: Sequence[Tensor], bands: Bands) -> Tensor:
+    """Levels enlarged downwards, side by side: `[..., H, sum of w_i]`."""
+    return torch.cat([down.matrix @ x for x, (down, _) in zip(levels, bands, strict=True)], -1)
+
+
+def _table(bands: Bands) -> Tensor:
+    """What enlarges `_joint` across and adds the levels: `[W, sum of w_i]`."""
+    return torch.cat([across.matrix for _, across in bands], -1)
+
+
+class _LevelSum(torch.autograd.Function):
+    """For a CPU: many coarse levels as one product, fine ones by their bands."""
+
+    @staticmethod
+    def forward(ctx: Any, bands: Bands, *levels: Tensor) -> Tensor:
+        """`levels`: those with `bands`, then those of full size."""
+        flat = [x.flatten(0, -3) for x in levels]
+        ctx.bands, ctx.shapes = bands, [x.shape for x in levels]
+        ctx.few = [i for i, x in enumerate(flat[: len(bands)]) if x.shape[-1] <= COARSE]
+        total: Tensor | None = None
+        if ctx.few:
+            some = [bands[i] for i in ctx.few]
+            total = _joint([flat[i] for i in ctx.few], some) @ _table(some).T
+        for i, (down, across) in enumerate(bands):
+            if i not in ctx.few:
+                total = across.across(down.down(flat[i]), total)
+        for x in flat[len(bands):]:
+            total = x.clone() if total is None else total.add_(x)
+        assert total is not None
+        return total.view(*levels[0].shape[:-2], *total.shape[-2:])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        given = grads[0]
+        flat = given.flatten(0, -3)
+        passed: list[Tensor] = [given] * len(ctx.shapes)
+        if ctx.few:
+            some = [ctx.bands[i] for i in ctx.few]
+            widths = [ctx.shapes[i][-1] for i in ctx.few]
+            joint = (flat @ _table(some)).split(widths, -1)
+            for i, piece, (down, _) in zip(ctx.few, joint, some, strict=True):
+                passed[i] = down.turned.matrix @ piece
+        for i, (down, across) in enumerate(ctx.bands):
+            if i not in ctx.few:
+                passed[i] = down.turned.down(across.turned.across(flat))
+        return None, *(g.view(s) for g, s in zip(passed, ctx.shapes, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from clipig.cli.options import engine_options, talk_options
+from clipig.cli.stopping import tell
 from clipig.errors import ImageError
 
 
@@ -45,12 +46,13 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     place.config.write_text(text, encoding="utf-8")
     files = Files(place, experiments, text, 0)
     sinks: list[Sink] = [files] if quiet else [files, Progress(1)]
-    for group, event in session.render(experiments):
-        for sink in sinks:
-            sink(group, event)
-    for sink in sinks:
-        sink.close(False)
-    click.echo(str(files.pictures[0]))
+    interrupted = tell(session.render(experiments), sinks)
+    if 0 in files.pictures:
+        click.echo(str(files.pictures[0]))
+    if interrupted:
+        kept = f"; to go on: clipig run {place.config} --resume -o {place.picture(0, 1)}"
+        click.echo(f"interrupted{kept if place.checkpoint.exists() else ''}", err=True)
+        raise click.exceptions.Exit(130)
     if not quiet:
         old, new = load_image(picture), load_image(files.pictures[0])
         if old.shape != new.shape:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +11,13 @@ from typing import TYPE_CHECKING
 import click
 
 from clipig.cli.options import Common, engine_options, speed_options, talk_options
+from clipig.cli.stopping import tell
 from clipig.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
     from clipig.config.load import Loaded
     from clipig.config.schema import Experiment
-    from clipig.events import State
+    from clipig.events import Event, State
     from clipig.session import Group, Session
     from clipig.sinks import Sink
     from clipig.sinks.places import Place
@@ -256,33 +256,28 @@ def _render(
     left = [r for r in range(len(experiments)) if r not in done]
     parts = [list(rows)] if rows else []
     parts.append([r for r in left if not rows or r not in rows])
-    interrupted = False
-    try:
-        for part in parts:
-            _part(session, experiments, part, sinks, state)
-            state = None
-    except KeyboardInterrupt:
-        interrupted = True
-    finally:
-        for sink in sinks:
-            sink.close(interrupted or sys.exc_info()[0] is not None)
+    interrupted = tell(_events(session, experiments, parts, state), sinks)
     for row in sorted(files.pictures):
         click.echo(str(files.pictures[row]))
     if interrupted:
-        click.echo("interrupted; --resume goes on from here", err=True)
+        kept = place.checkpoint.exists()
+        then = "--resume goes on from here" if kept else "too early for --resume"
+        click.echo(f"interrupted; {then}", err=True)
         raise click.exceptions.Exit(130)
 
 
-def _part(
-    session: Session, experiments: Sequence[Experiment], rows: Sequence[int],
-    sinks: Sequence[Sink], state: State | None,
-) -> None:
-    """Render some of the runs; groups are told with their places in the whole list."""
+def _events(
+    session: Session, experiments: Sequence[Experiment], parts: Sequence[Sequence[int]],
+    state: State | None,
+) -> Iterator[tuple[Group, Event]]:
+    """Render the runs of each part; groups have their places in the whole list.
+
+    `state` belongs to the first part.
+    """
     from dataclasses import replace
 
-    if not rows:
-        return
-    for group, event in session.render([experiments[r] for r in rows], state):
-        known = replace(group, rows=tuple(rows[i] for i in group.rows))
-        for sink in sinks:
-            sink(known, event)
+    for rows in parts:
+        if rows:
+            for group, event in session.render([experiments[r] for r in rows], state):
+                yield replace(group, rows=tuple(rows[i] for i in group.rows)), event
+        state = None

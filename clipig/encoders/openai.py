@@ -162,11 +162,12 @@ def _build(state: Mapping[str, Tensor], device: torch.device) -> tuple[Any, Arch
     values = {}
     for key in wanted:
         if key in state:
-            values[key] = state[key].detach().to(device, torch.float32)
+            value = state[key].detach().to(torch.float32)
+            if not torch.isfinite(value).all():  # asked where it is, not on the device
+                raise EncoderError(f"the tensor {key} holds NaN or infinite numbers")
+            values[key] = value.to(device)
         else:  # `num_batches_tracked`, `logit_scale`: not used in eval mode
             values[key] = torch.zeros(wanted[key], device=device)
-        if not torch.isfinite(values[key]).all():
-            raise EncoderError(f"the tensor {key} holds NaN or infinite numbers")
     model.load_state_dict(values, assign=True)
     for block in model.transformer.resblocks:
         block.attn_mask = model.build_attention_mask().to(device)

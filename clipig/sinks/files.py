@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
@@ -16,7 +17,7 @@ from clipig.checkpoints import save_state
 from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.errors import OutputError, UsageError
-from clipig.events import Event, Finished, Step
+from clipig.events import Event, Finished, Step, Unsettled
 from clipig.images import save_indexed_png, save_png
 from clipig.session import Group
 from clipig.sinks.places import Place
@@ -75,7 +76,8 @@ class Files:
             picture = event.picture()
             for i, row in enumerate(group.rows):
                 self._write(group, picture, i, row, float(event.similarity[i]), event.epoch + 1)
-            self._checkpoint(group, event)
+            with contextlib.suppress(Unsettled):  # the last checkpoint stays
+                self._checkpoint(group, event)
         self._flush()
 
     @property
