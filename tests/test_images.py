@@ -86,7 +86,8 @@ def test_exif_orientation_is_obeyed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "RGB", "LA", "RGBA"])
 def test_every_mode_of_a_white_picture_is_white(mode: str, tmp_path: Path) -> None:
-    path = tmp_path / "a.tif"
+    # Pillow 12 cannot read the YCbCr TIFF that it writes
+    path = tmp_path / ("a.jpg" if mode == "YCbCr" else "a.tif")
     Image.new("RGB", (3, 2), (255, 255, 255)).convert(mode).save(path)
     loaded = load_image(path)
     assert loaded.shape == (3, 2, 3)
