@@ -20,6 +20,7 @@ from clipig.tiles import whole
 _PER_BLOCK = 48
 """columns or rows (whichever are more) per block: smaller ones do not fill the processor"""
 _MOST = 16
+"""blocks: more hardly hold less"""
 _WORTH = 0.6
 """share of a matrix that its blocks may hold at most; more is multiplied in one piece"""
 
@@ -41,7 +42,7 @@ class Band:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """What is not zero, in pieces. Waits for the device."""
+        """What is not zero, in pieces."""
         out, n = self.matrix.shape
         count = max(1, min(_MOST, max(out, n) // _PER_BLOCK))
         step = -(-out // count)
@@ -53,8 +54,7 @@ class Band:
     @cached_property
     def turned(self) -> Band:
         """The transpose, which takes gradients back."""
-        with torch.inference_mode(False):
-            return Band(self.matrix.T.contiguous())
+        return Band(self.matrix.T.contiguous())
 
     def across(self, x: Tensor, out: Tensor | None = None) -> Tensor:
         """`x @ matrix.T`: `[..., n]` to `[..., out]`; with `out` (contiguous) added to it."""

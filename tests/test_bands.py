@@ -57,6 +57,25 @@ def test_separable_is_two_products(shape: tuple[int, ...]) -> None:
     torch.testing.assert_close(given_, wanted)
 
 
+def test_what_was_first_used_for_inference_takes_gradients_too() -> None:
+    down, across = (Band(filter_matrix(n, 64).float()) for n in (201, 203))
+    x = torch.rand(2, 3, 201, 203)
+    with torch.inference_mode():
+        small = separable(x, down, across)
+    x.requires_grad_()
+    again = separable(x, down, across)
+    again.sum().backward()
+    assert torch.equal(again, small) and x.grad is not None
+    torch.testing.assert_close(x.grad.sum(), torch.tensor(2 * 3 * 64.0 * 64), rtol=1e-4, atol=0)
+    levels = [torch.rand(1, 3, s, s) for s in (3, 101, 150)]
+    with torch.inference_mode():
+        level_sum(levels, (150, 150))
+    for level in levels:
+        level.requires_grad_()
+    level_sum(levels, (150, 150)).sum().backward()
+    assert all(level.grad is not None for level in levels)
+
+
 def test_a_gradient_that_is_not_contiguous() -> None:
     torch.manual_seed(1)
     x = torch.randn(2, 3, 200, 200, dtype=torch.float64, requires_grad=True)

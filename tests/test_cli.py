@@ -198,6 +198,7 @@ def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Sig
     ]
     assert epochs == list(range(400))
 
+
 IN_A_STEP = """
 import os, signal, sys
 from clipig import rule
@@ -268,12 +269,19 @@ def test_a_reproduction_can_be_interrupted_too(folder: Path) -> None:
     assert np.array_equal(pixels(made), pixels(folder / "whole/long.png"))
 
 
+def test_a_signal_in_the_last_step_ends_nothing_early(folder: Path) -> None:
+    (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 7"))
+    clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=folder)
+    in_a_step(folder, "SIGINT", 1, "10")
+    assert "nothing" not in clipig("run", "long.yaml", "-o", "cut/", "--resume", cwd=folder).stderr
+    assert np.array_equal(pixels(folder / "cut/long.png"), pixels(folder / "whole/long.png"))
+
+
 def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
     (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 20"))
     assert "too early for --resume" in in_a_step(folder, "SIGINT", 2, "10")
     assert (folder / "cut/long.png").exists()
     assert not (folder / "cut/long.checkpoint").exists()
-
 
 
 @pytest.mark.parametrize(("args", "message"), [

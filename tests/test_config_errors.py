@@ -79,6 +79,7 @@ def test_other_encodings_with_a_mark() -> None:
     assert load_text(text.encode("utf-16")).output == "café"
 
 
+@pytest.mark.timeout(10)  # it must not hang
 def test_billion_laughs() -> None:
     lines = ["a: &a [lol, lol, lol, lol, lol, lol, lol, lol, lol]"]
     for last, name in zip("abcdefgh", "bcdefghi", strict=True):
@@ -87,12 +88,14 @@ def test_billion_laughs() -> None:
     assert expected in message("\n".join(lines))
 
 
+@pytest.mark.timeout(10)
 @pytest.mark.parametrize("opening", ["[", "{a: ", "- "])
 def test_deep_nesting(opening: str) -> None:
     told = message("targets:\n  " + opening * 5000)
     assert f"found more than {MAX_DEPTH} levels, expected less" in told
 
 
+@pytest.mark.timeout(10)
 def test_deep_nesting_by_aliases() -> None:
     lines = ["a: &a [1]"]
     for i in range(200):
@@ -110,6 +113,7 @@ def test_deep_python_data() -> None:
         load(data)
 
 
+@pytest.mark.timeout(10)
 def test_long_numbers_and_long_formulas() -> None:
     assert "found '9999" in message("epochs: " + "9" * 10_000)
     assert "the expression has 20001 characters" in message("learnrate: 1" + "+t" * 10_000)

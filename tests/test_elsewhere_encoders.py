@@ -13,7 +13,7 @@ from clipig import encoders
 from clipig.encoders.openai import OpenAIEncoder
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from tests.elsewhere import DEVICE, elsewhere
-from tests.test_encoders import random_checkpoint
+from tests.tiny_checkpoints import random_checkpoint
 
 
 @functools.cache

@@ -73,9 +73,6 @@ def test_there_is_something_to_test() -> None:
 @pytest.mark.parametrize("name", SHOWN)
 def test_configs_run(name: str, session: clipig.Session) -> None:
     experiment = clipig.load(SHOWN[name], overrides=["epochs=3"])
-    missing = {m.name for m in experiment.model} & {"embedded-judge"} - set(embedded_names())
-    if missing:
-        pytest.skip(f"{', '.join(missing)} does not come with this version")
     result = session.run(embedded_only(experiment))
     assert result.images.isfinite().all() and not result.diverged
     assert float(result.images.std()) > 0

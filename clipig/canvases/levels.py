@@ -3,7 +3,8 @@
 A separable resize is `A x Bᵀ` with two small matrices. So written it has a
 deterministic gradient on every device, it can go around the edge (`wrap`), and
 a sum of levels becomes one product: with `L_i = A_i x_i`,
-`sum_i L_i B_iᵀ = [L_1 L_2 ...] [B_1 B_2 ...]ᵀ`.
+`sum_i L_i B_iᵀ = [L_1 L_2 ...] [B_1 B_2 ...]ᵀ`. On a CPU fine levels, of whose matrices
+little is not zero, are added one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +28,6 @@ Bands = Sequence[tuple[Band, Band]]
 """What enlarges levels down and across"""
 
 
-@lru_cache(maxsize=1024)
 def resize_matrix(
     before: int, after: int, mode: str, wrap: bool, device: torch.device
 ) -> Tensor:
@@ -53,9 +53,9 @@ def resized(x: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = False) 
     """Resize `[..., H, W]`; equal to `sampling.resize` unless it wraps."""
     height, width = x.shape[-2:]
     if height != size[0]:
-        x = resize_matrix(height, size[0], mode, wrap, x.device) @ x
+        x = _band(height, size[0], mode, wrap, x.device).matrix @ x
     if width != size[1]:
-        x = x @ resize_matrix(width, size[1], mode, wrap, x.device).T
+        x = x @ _band(width, size[1], mode, wrap, x.device).matrix.T
     return x
 
 
@@ -87,14 +87,14 @@ def level_sum(
         raise ValueError("no levels to add")
     full = [x for x in levels if tuple(x.shape[-2:]) == tuple(size)]
     rest = [x for x in levels if tuple(x.shape[-2:]) != tuple(size)]
-    bands = [
-        (_band(x.shape[-2], size[0], mode, wrap, x.device),
-         _band(x.shape[-1], size[1], mode, wrap, x.device)) for x in rest
-    ]
     if not whole(levels[0].device):
-        return _LevelSum.apply(bands, *rest, *full)  # type: ignore[no-any-return]
+        coarse = [x for x in rest if x.shape[-1] <= COARSE]
+        fine = [x for x in rest if x.shape[-1] > COARSE]
+        few, many = (_bands(some, size, mode, wrap) for some in (coarse, fine))
+        return _LevelSum.apply(few, many, *coarse, *fine, *full)  # type: ignore[no-any-return]
     total: Tensor | None = None
     if rest:
+        bands = _bands(rest, size, mode, wrap)
         total = _joint(rest, bands) @ _table(bands).T
     for x in full:
         total = x if total is None else total + x
@@ -105,6 +105,14 @@ def level_sum(
 @lru_cache(maxsize=1024)
 def _band(before: int, after: int, mode: str, wrap: bool, device: torch.device) -> Band:
     return Band(resize_matrix(before, after, mode, wrap, device))
+
+
+def _bands(levels: Sequence[Tensor], size: Shape, mode: str, wrap: bool) -> Bands:
+    """What enlarges levels to `size`."""
+    return [
+        (_band(x.shape[-2], size[0], mode, wrap, x.device),
+         _band(x.shape[-1], size[1], mode, wrap, x.device)) for x in levels
+    ]
 
 
 def _joint(levels: Sequence[Tensor], bands: Bands) -> Tensor:
@@ -118,38 +126,32 @@ def _table(bands: Bands) -> Tensor:
 
 
 class _LevelSum(torch.autograd.Function):
-    """For a CPU: many coarse levels as one product, fine ones by their bands."""
+    """For a CPU: coarse levels as one product, fine ones by their bands."""
 
     @staticmethod
-    def forward(ctx: Any, bands: Bands, *levels: Tensor) -> Tensor:
-        """`levels`: those with `bands`, then those of full size."""
-        flat = [x.flatten(0, -3) for x in levels]
-        ctx.bands, ctx.shapes = bands, [x.shape for x in levels]
-        ctx.few = [i for i, x in enumerate(flat[: len(bands)]) if x.shape[-1] <= COARSE]
+    def forward(ctx: Any, coarse: Bands, fine: Bands, *levels: Tensor) -> Tensor:
+        """`levels`: those with the bands `coarse`, then `fine`, then those of full size."""
+        ctx.coarse, ctx.fine, ctx.shapes = coarse, fine, [x.shape for x in levels]
+        flat = iter([x.flatten(0, -3) for x in levels])
         total: Tensor | None = None
-        if ctx.few:
-            some = [bands[i] for i in ctx.few]
-            total = _joint([flat[i] for i in ctx.few], some) @ _table(some).T
-        for i, (down, across) in enumerate(bands):
-            if i not in ctx.few:
-                total = across.across(down.down(flat[i]), total)
-        for x in flat[len(bands):]:
+        if coarse:
+            ctx.table = _table(coarse)
+            total = _joint([next(flat) for _ in coarse], coarse) @ ctx.table.T
+        for down, across in fine:
+            total = across.across(down.down(next(flat)), total)
+        for x in flat:
             total = x.clone() if total is None else total.add_(x)
         assert total is not None
         return total.view(*levels[0].shape[:-2], *total.shape[-2:])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        given = grads[0]
-        flat = given.flatten(0, -3)
-        passed: list[Tensor] = [given] * len(ctx.shapes)
-        if ctx.few:
-            some = [ctx.bands[i] for i in ctx.few]
-            widths = [ctx.shapes[i][-1] for i in ctx.few]
-            joint = (flat @ _table(some)).split(widths, -1)
-            for i, piece, (down, _) in zip(ctx.few, joint, some, strict=True):
-                passed[i] = down.turned.matrix @ piece
-        for i, (down, across) in enumerate(ctx.bands):
-            if i not in ctx.few:
-                passed[i] = down.turned.down(across.turned.across(flat))
-        return None, *(g.view(s) for g, s in zip(passed, ctx.shapes, strict=True))
+        flat = grads[0].flatten(0, -3)
+        passed: list[Tensor] = []
+        if ctx.coarse:
+            widths = [shape[-1] for shape in ctx.shapes[: len(ctx.coarse)]]
+            pieces = (flat @ ctx.table).split(widths, -1)
+            passed += [d.turned.matrix @ p for (d, _), p in zip(ctx.coarse, pieces, strict=True)]
+        passed += [d.turned.down(a.turned.across(flat)) for d, a in ctx.fine]
+        passed += [flat] * (len(ctx.shapes) - len(passed))
+        return None, None, *(g.view(s) for g, s in zip(passed, ctx.shapes, strict=True))

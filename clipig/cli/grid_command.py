@@ -232,11 +232,11 @@ def print_plan(session: Session, run: GridRun, jobs: Sequence[Job]) -> None:
     from clipig.pace import duration, measure, size
 
     left, done = open_batches(run, jobs)
-    todo = [job for batch in left for job in batch.jobs]
+    open_jobs = [job for batch in left for job in batch.jobs]
     click.echo(f"cells    {len(jobs)} of {len(run.loaded.coordinates())}, {len(done)} done already")
     click.echo(f"batches  {len(left)} of up to {run.group} cells")
     seconds, disk = 0.0, 0
-    for part in chunks(todo, 10**6):
+    for part in chunks(open_jobs, 10**6):
         pace = measure(session, [job.experiment for job in part[: run.group]], run.scoring)
         first = part[0].experiment
         seconds += len(part) * pace.seconds

@@ -60,7 +60,7 @@ class Stop:
 
 def tell(events: Iterable[tuple[Group, Event]], sinks: Sequence[Sink]) -> bool:
     """Tell sinks all events and close them; whether Ctrl-C ended that early."""
-    from clipig.events import Step
+    from clipig.events import Finished, Step
 
     interrupted = False
     try:
@@ -69,7 +69,8 @@ def tell(events: Iterable[tuple[Group, Event]], sinks: Sequence[Sink]) -> bool:
                 stop.patient |= isinstance(event, Step)
                 for sink in sinks:
                     sink(group, event)
-                stop.check()
+                if not isinstance(event, Finished):  # what is finished is not interrupted
+                    stop.check()
     except KeyboardInterrupt:
         interrupted = True
     finally:
