@@ -19,7 +19,7 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/python -m mypy
 
 docs: $(VENV)/.tested
-	$(VENV)/bin/python -m clipig.reference docs/reference
+	$(VENV)/bin/python -m clipig.config.reference docs/reference
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)

@@ -23,8 +23,8 @@ from PIL import Image, ImageDraw, ImageFilter
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from clipig.pages.explorer import write_explorer
-from clipig.pages.model import Axis, Cell, Explorer, Recipe
+from clipig.outputs.pages.explorer import write_explorer
+from clipig.outputs.pages.model import Axis, Cell, Explorer, Recipe
 
 ANIMALS = ("cat", "elephant", "hedgehog", "kangaroo", "peacock", "penguin", "pig", "snail", "tapir")
 THINGS = """accordion;apple;avocado;baguette;banana;basil;beetroot;broom;burger;burrito;cabbage;cake

@@ -21,16 +21,16 @@ from typing import Any
 import torch
 
 from benchmarks.random_checkpoint import write_random_checkpoint
-from clipig.bench import Bench, count_flops, peak_flops, peak_memory, timed, wait
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
-from clipig.engine import optimize
-from clipig.events import Finished, Step
-from clipig.features import PromptCache, encode_prompts
-from clipig.plan import compile
+from clipig.engine.events import Finished, Step
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.loop import optimize
+from clipig.jobs.bench import Bench, count_flops, peak_flops, peak_memory, timed, wait
+from clipig.plan.compiler import compile
 from clipig.session import Session
-from clipig.settings import Settings
 
 DEVICE = torch.device("cuda")
 CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)

@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 
 from clipig import encoders
-from clipig.allocator import keep_freed_memory
-from clipig.bench import Bench, peak_memory
 from clipig.config.load import load
-from clipig.features import PromptCache
-from clipig.memory import footprint
-from clipig.settings import Settings
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache
+from clipig.engine.host import keep_freed_memory
+from clipig.engine.memory import footprint
+from clipig.jobs.bench import Bench, peak_memory
 
 
 def one(args: argparse.Namespace) -> None:

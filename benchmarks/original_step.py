@@ -29,13 +29,13 @@ from torchvision.transforms.functional import InterpolationMode, rotate
 
 from benchmarks.random_checkpoint import build_random_model, write_random_checkpoint
 from clipig import encoders
-from clipig.allocator import keep_freed_memory
-from clipig.bench import Bench
 from clipig.config.load import load
 from clipig.encoders.clip_package import import_clip
 from clipig.encoders.towers import MEAN, STD
-from clipig.features import PromptCache
-from clipig.settings import Settings
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache
+from clipig.engine.host import keep_freed_memory
+from clipig.jobs.bench import Bench
 
 VIEWS, SIDE, PAD = 10, 224, 32
 

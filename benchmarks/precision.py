@@ -15,12 +15,12 @@ import statistics
 import torch
 
 from clipig import encoders
-from clipig.allocator import keep_freed_memory
 from clipig.config.load import load
-from clipig.features import PromptCache, encode_prompts, similarities
-from clipig.plan import compile
+from clipig.engine.goals import PromptCache, encode_prompts, similarities
+from clipig.engine.host import keep_freed_memory
+from clipig.ops.kernels.sampling import resize
+from clipig.plan.compiler import compile
 from clipig.session import Session
-from clipig.transforms.sampling import resize
 
 
 def ratings(precision: str, args: argparse.Namespace) -> list[float]:

@@ -18,11 +18,11 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from clipig import encoders
-from clipig.allocator import keep_freed_memory
-from clipig.bench import Bench
 from clipig.config.load import load
-from clipig.features import PromptCache
-from clipig.settings import Settings
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache
+from clipig.engine.host import keep_freed_memory
+from clipig.jobs.bench import Bench
 
 Cost = dict[str, tuple[float, float]]
 

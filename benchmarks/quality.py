@@ -31,13 +31,13 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.quality_recipes import ABLATIONS, ENSEMBLES, RECIPES, SUBJECTS, Subject
+from clipig.config.grid import load_grid
 from clipig.config.schema import Experiment
 from clipig.encoders import resolve
-from clipig.grids import load_grid
 from clipig.images import load_image, save_png
-from clipig.measure import Row, interval, score
+from clipig.jobs.quality import Row, interval, score
+from clipig.outputs.contact_sheet import contact_sheet
 from clipig.session import Session, collect
-from clipig.sheets import contact_sheet
 
 NUMBERS = ("reciprocal", "similarity", "slope", "variation", "saturation", "sharpness")
 

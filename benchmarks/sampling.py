@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipig.ops import numbers_of
+from clipig.ops.base import numbers_of
+from clipig.ops.transforms import TRANSFORMS
+from clipig.ops.transforms.base import Transform
+from clipig.ops.transforms.chain import arrange, run
 from clipig.rng import Draw, ViewDraw
-from clipig.transforms import TRANSFORMS
-from clipig.transforms.base import Transform
-from clipig.transforms.chain import arrange, run
 
 
 def bound(op: Transform, device: torch.device) -> SimpleNamespace:

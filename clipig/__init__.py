@@ -16,42 +16,42 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from clipig.api import run, save
     from clipig.config.dump import dump
     from clipig.config.load import load, load_text
     from clipig.config.schema import Experiment
     from clipig.encoders import load as load_encoder
     from clipig.encoders import resolve as resolve_encoder
-    from clipig.engine import optimize
+    from clipig.engine.events import Diverged, Finished, PhaseBegun, State, Step
+    from clipig.engine.goals import PromptCache, encode_prompts
+    from clipig.engine.loop import optimize
     from clipig.errors import ClipigError, ConfigError
-    from clipig.events import Diverged, Finished, PhaseBegun, State, Step
-    from clipig.features import PromptCache, encode_prompts
-    from clipig.plan import Plan, compile
+    from clipig.plan.compiler import Plan, compile
     from clipig.session import Result, Session
-    from clipig.simple import run, save
 
 _HOMES = {
     "ClipigError": "clipig.errors",
     "ConfigError": "clipig.errors",
-    "Diverged": "clipig.events",
+    "Diverged": "clipig.engine.events",
     "Experiment": "clipig.config.schema",
-    "Finished": "clipig.events",
-    "PhaseBegun": "clipig.events",
-    "Plan": "clipig.plan",
-    "PromptCache": "clipig.features",
+    "Finished": "clipig.engine.events",
+    "PhaseBegun": "clipig.engine.events",
+    "Plan": "clipig.plan.compiler",
+    "PromptCache": "clipig.engine.goals",
     "Result": "clipig.session",
     "Session": "clipig.session",
-    "State": "clipig.events",
-    "Step": "clipig.events",
-    "compile": "clipig.plan",
+    "State": "clipig.engine.events",
+    "Step": "clipig.engine.events",
+    "compile": "clipig.plan.compiler",
     "dump": "clipig.config.dump",
-    "encode_prompts": "clipig.features",
+    "encode_prompts": "clipig.engine.goals",
     "load": "clipig.config.load",
     "load_encoder": "clipig.encoders",
     "load_text": "clipig.config.load",
-    "optimize": "clipig.engine",
+    "optimize": "clipig.engine.loop",
     "resolve_encoder": "clipig.encoders",
-    "run": "clipig.simple",
-    "save": "clipig.simple",
+    "run": "clipig.api",
+    "save": "clipig.api",
 }
 """Every public name and the module that holds it."""
 

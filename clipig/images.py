@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from clipig.errors import ImageError
-from clipig.fetch import cached_path, fetch_picture, is_url
+from clipig.web import cached_path, fetch_picture, is_url
 
 if TYPE_CHECKING:
     from torch import Tensor

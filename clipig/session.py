@@ -20,19 +20,19 @@ import torch
 from torch import Tensor
 
 from clipig import encoders as models
+from clipig.config.prompts import fill
+from clipig.config.runs import spread
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
-from clipig.engine import optimize
+from clipig.engine.events import Event, Finished, State, Step
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.loop import optimize
+from clipig.engine.memory import fit
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
-from clipig.events import Event, Finished, State, Step
-from clipig.features import PromptCache, encode_prompts
 from clipig.images import load_image, load_rgba
-from clipig.memory import fit
-from clipig.ops import nearest
-from clipig.plan import Plan, compile, split
-from clipig.prompts import fill
-from clipig.settings import Settings
-from clipig.spread import spread
+from clipig.ops.base import nearest
+from clipig.plan.compiler import Plan, compile, split
 
 Progress = Callable[[int, int | None], None]
 

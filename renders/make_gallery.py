@@ -26,10 +26,10 @@ from PIL import Image
 
 import clipig
 from clipig.images import read_metadata, save_png
-from clipig.prompts import set_text
+from clipig.config.prompts import set_text
 from clipig.session import Session
-from clipig.sheets import contact_sheet
-from clipig.sinks.files import describe
+from clipig.outputs.contact_sheet import contact_sheet
+from clipig.outputs.pictures import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 GALLERY = ROOT / "renders" / "gallery"

@@ -18,8 +18,8 @@ import torch
 import clipig
 from clipig.images import save_png
 from clipig.session import Session
-from clipig.sheets import contact_sheet
-from clipig.sinks.files import describe
+from clipig.outputs.contact_sheet import contact_sheet
+from clipig.outputs.pictures import describe
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "walkthrough.md"

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 
 from clipig.config.entries import Entry, EntryList
 from clipig.config.schema import EDITS, Experiment, Feature, Model, PostProc
-from clipig.ops import FrameTime, Numbers, Op, numbers_of
-from clipig.values import LIVE, RATE, TIME, Fixed
+from clipig.ops.base import FrameTime, Numbers, Op, numbers_of
+from clipig.values.numbers import LIVE, RATE, TIME, Fixed
 
 FORMULAS = [
     "pi/7", "[.25, .5][1]", "max(.25, 1/3)", "{0: .5, 1: .75}.get(1, .5)", "random()",

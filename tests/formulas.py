@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
 
-from clipig.expressions import VARIABLES, time_context
+from clipig.values.expressions import VARIABLES, time_context
 
 EVERY = frozenset().union(*VARIABLES.values())
 RELAXED = settings(

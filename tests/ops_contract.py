@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipig.ops import Op, numbers_of
+from clipig.ops.base import Op, numbers_of
 from clipig.rng import Draw, ViewDraw
 
 SEEDS = (11, 12, 13)

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipig.bands import Band, separable
-from clipig.canvases.levels import COARSE, level_sum, resize_matrix, resized
-from clipig.transforms.resizing import filter_matrix, resize
+from clipig.ops.canvases.levels import COARSE, level_sum, resize_matrix, resized
+from clipig.ops.kernels.banded import Band, separable
+from clipig.ops.kernels.resizing import filter_matrix, resize
 
 CPU = torch.device("cpu")
 SIDES = st.integers(1, 400)

@@ -9,19 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipig.canvases import CANVASES, CanvasSpec
-from clipig.canvases.base import Canvas
-from clipig.canvases.color import Finish
-from clipig.canvases.fourier import PhaseCanvas
-from clipig.canvases.frame import Frame, Framed, Symmetry, symmetric
-from clipig.canvases.layers import LayersCanvas
-from clipig.canvases.levels import level_sizes, level_sum, resized
-from clipig.canvases.palette import PaletteCanvas, clusters
-from clipig.canvases.precondition import power_law, precondition
-from clipig.canvases.pyramid import PyramidCanvas, spread
-from clipig.clamping import clamp_inward
+from clipig.ops.canvases import CANVASES, CanvasSpec
+from clipig.ops.canvases.base import Canvas
+from clipig.ops.canvases.finish import Finish
+from clipig.ops.canvases.fourier import PhaseCanvas
+from clipig.ops.canvases.frame import Frame, Framed, Symmetry, symmetric
+from clipig.ops.canvases.layers import LayersCanvas
+from clipig.ops.canvases.levels import level_sizes, level_sum, resized
+from clipig.ops.canvases.palette import PaletteCanvas, clusters
+from clipig.ops.canvases.precondition import power_law, precondition
+from clipig.ops.canvases.pyramid import PyramidCanvas, spread
+from clipig.ops.kernels.clamp import clamp_inward
+from clipig.ops.kernels.resizing import resize
 from clipig.rng import Draw
-from clipig.transforms.resizing import resize
 
 SIZE = (20, 24)
 SEEDS = (3, 11, 5)

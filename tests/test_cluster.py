@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from clipig.batches import Batch, Job, Scoring, execute
 from clipig.config.load import load
 from clipig.errors import UsageError
+from clipig.jobs.batches import Batch, Job, Scoring, execute
 from clipig.session import Session
 
 RECIPE = {
@@ -37,7 +37,7 @@ def outcome(pairs: Any) -> dict[str, Any]:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    from clipig.cluster import open_cluster
+    from clipig.jobs.cluster import open_cluster
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UsageError, match=r"clipig\[ray\]"):
@@ -50,7 +50,7 @@ def test_a_worker_that_dies_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
     import ray
     from ray.cluster_utils import Cluster
 
-    from clipig.cluster import open_cluster
+    from clipig.jobs.cluster import open_cluster
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
     threads = torch.get_num_threads()

@@ -18,10 +18,10 @@ from clipig.config.schema import Experiment, Feature, Target
 from clipig.config.shipped import paths, read_shipped
 from clipig.config.yaml_text import resolved
 from clipig.errors import ConfigError
-from clipig.expressions import Expression
-from clipig.ops import FrameTime, constant
-from clipig.transforms.filters import Blur
-from clipig.transforms.noise import Noise
+from clipig.ops.base import FrameTime, constant
+from clipig.ops.transforms.filters import Blur
+from clipig.ops.transforms.noise import Noise
+from clipig.values.expressions import Expression
 
 SHIPPED = sorted(paths())
 

@@ -12,7 +12,7 @@ from clipig.config.schema import Experiment
 from clipig.config.tree import MAX_DEPTH
 from clipig.config.yaml_text import MAX_BYTES, MAX_REPEATED
 from clipig.errors import ConfigError, Problem
-from clipig.transforms import TRANSFORMS
+from clipig.ops.transforms import TRANSFORMS
 
 TABLE = Path(__file__).with_name("bad_configs.txt").read_text(encoding="utf-8")
 CASES = [

@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 
 from clipig.config.jsonschema import json_schema
+from clipig.config.reference import schema_text, tables
 from clipig.config.shipped import paths
-from clipig.reference import schema_text, tables
 
 SCHEMA = json_schema()
 ROOT = Path(__file__).parents[1]
@@ -30,7 +30,7 @@ def test_it_is_a_schema() -> None:
 
 
 def test_the_shipped_file_is_current() -> None:
-    told = "out of date: run `python -m clipig.reference docs/reference`"
+    told = "out of date: run `python -m clipig.config.reference docs/reference`"
     assert (ROOT / "configs/schema.json").read_text(encoding="utf-8") == schema_text(), told
 
 

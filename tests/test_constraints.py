@@ -13,8 +13,8 @@ import torchvision.transforms.v2.functional as tv
 from pydantic import ValidationError
 from torch import Tensor
 
-from clipig.constraints import CONSTRAINTS, Bounded, Constraint
-from clipig.constraints.style import Style, goal, statistic
+from clipig.ops.constraints import CONSTRAINTS, Bounded, Constraint
+from clipig.ops.constraints.style import Style, goal, statistic
 from tests.ops_contract import SEEDS, one_run, params, picture, subclasses, view_draw
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {

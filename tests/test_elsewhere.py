@@ -13,20 +13,21 @@ from torch import Tensor
 from torch.optim import adadelta, adam, adamax, nadam, rmsprop
 from torch.optim import optimizer as torch_optimizer
 
-from clipig import ahead, rule
 from clipig.config.load import load, load_text
+from clipig.config.reference import parts, tables
+from clipig.config.runs import spread
 from clipig.config.schema import Experiment
 from clipig.config.shipped import paths
 from clipig.encoders.protocol import Encoder
-from clipig.engine import Studio
-from clipig.events import State
-from clipig.features import PromptCache, encode_prompts
-from clipig.ops import Op
-from clipig.optimizers import OPTIMIZERS
-from clipig.plan import compile
-from clipig.reference import parts, tables
-from clipig.settings import Settings
-from clipig.spread import spread
+from clipig.engine import update as rule
+from clipig.engine import window as ahead
+from clipig.engine.events import State
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.loop import Studio
+from clipig.ops.base import Op
+from clipig.ops.optimizers import OPTIMIZERS
+from clipig.plan.compiler import compile
 from tests.elsewhere import DEVICE, Refused, elsewhere
 from tests.tiny_encoder import TinyEncoder
 

@@ -8,17 +8,17 @@ from typing import Any
 import pytest
 import torch
 
-from clipig.batches import settle
 from clipig.config.dump import dump
 from clipig.config.load import load_text
 from clipig.config.schema import Experiment
-from clipig.constraints import CONSTRAINTS
-from clipig.engine import optimize
+from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, State, Step
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.loop import optimize
 from clipig.errors import ConfigError
-from clipig.events import Diverged, Event, Finished, PhaseBegun, State, Step
-from clipig.features import PromptCache, encode_prompts
-from clipig.optimizers import OPTIMIZERS
-from clipig.plan import compile, split
+from clipig.jobs.batches import settle
+from clipig.ops.constraints import CONSTRAINTS
+from clipig.ops.optimizers import OPTIMIZERS
+from clipig.plan.compiler import compile, split
 from clipig.session import Session
 from tests.tiny_encoder import TinyEncoder
 
@@ -231,8 +231,8 @@ def test_losses_follow_their_formulas() -> None:
 
 
 def _start_picture(run: Experiment) -> torch.Tensor:
-    from clipig.engine import Studio
-    from clipig.settings import Settings
+    from clipig.engine.execution import Settings
+    from clipig.engine.loop import Studio
 
     encoder = TinyEncoder()
     plan = compile([run], [encoder.info])

@@ -19,8 +19,8 @@ import pytest
 import yaml
 from PIL import Image
 
-from clipig.pages.explorer import write_explorer
-from clipig.pages.model import (
+from clipig.outputs.pages.explorer import write_explorer
+from clipig.outputs.pages.model import (
     Axis,
     Candidate,
     Cell,
@@ -31,8 +31,8 @@ from clipig.pages.model import (
     Recipe,
     Sheet,
 )
-from clipig.pages.ranking import write_ranking
-from clipig.pages.sheet import write_sheet
+from clipig.outputs.pages.ranking import write_ranking
+from clipig.outputs.pages.sheet import write_sheet
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipig.errors import ExpressionError
-from clipig.expressions import ALIASES, VARIABLES, Expression, parse, time_context
-from clipig.expressions import functions as scalar_functions
-from clipig.expressions import tensors as tensor_functions
+from clipig.values.expressions import ALIASES, VARIABLES, Expression, parse, time_context
+from clipig.values.expressions import functions as scalar_functions
+from clipig.values.expressions import tensors as tensor_functions
 from tests.formulas import EVERY, RELAXED, context_at
 
 
@@ -558,7 +558,7 @@ def test_equality_hash_and_copies() -> None:
 
 
 def test_parsing_does_not_import_torch() -> None:
-    code = "import sys; from clipig.expressions import parse; parse('1').evaluate({}); "
+    code = "import sys; from clipig.values.expressions import parse; parse('1').evaluate({}); "
     code += "print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipig.errors import ExpressionError
-from clipig.expressions import VARIABLES, parse, time_context
+from clipig.values.expressions import VARIABLES, parse, time_context
 from tests.formulas import EVERY, RELAXED, context_at
 
 ESCAPES = [

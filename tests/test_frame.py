@@ -9,13 +9,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from clipig.canvases import CANVASES
 from clipig.config.schema import Experiment
-from clipig.engine import optimize
+from clipig.engine.events import Finished, Step
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.loop import optimize
 from clipig.errors import ConfigError
-from clipig.events import Finished, Step
-from clipig.features import PromptCache, encode_prompts
-from clipig.plan import compile
+from clipig.ops.canvases import CANVASES
+from clipig.plan.compiler import compile
 from tests.tiny_encoder import TinyEncoder
 
 CANVAS: dict[str, Any] = {

@@ -10,18 +10,19 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from clipig import rng, tiles
-from clipig import rule as rule_module
-from clipig.canvases import CANVASES
-from clipig.canvases.base import Canvas
-from clipig.clamping import clamp_inward
-from clipig.optimizers import OPTIMIZERS
+from clipig import rng
+from clipig.engine import update as rule_module
+from clipig.engine.update import Rule
+from clipig.engine.window_parts import by_step
+from clipig.ops.canvases import CANVASES
+from clipig.ops.canvases.base import Canvas
+from clipig.ops.kernels import cache_blocks as tiles
+from clipig.ops.kernels.clamp import clamp_inward
+from clipig.ops.kernels.tones import Grain, Tone, touched
+from clipig.ops.optimizers import OPTIMIZERS
+from clipig.ops.transforms import TRANSFORMS, Transform
+from clipig.ops.transforms.chain import arrange, prepare, run
 from clipig.rng import BANK, Draw, Slices, ViewDraw
-from clipig.rule import Rule
-from clipig.transforms import TRANSFORMS, Transform
-from clipig.transforms.chain import arrange, prepare, run
-from clipig.transforms.parts import by_step
-from clipig.transforms.tones import Grain, Tone, touched
 from tests.ops_contract import SEEDS, params, picture
 
 # ------------------------------------------------------------------ pieces

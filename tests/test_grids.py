@@ -16,19 +16,11 @@ import pytest
 from test_ranking import contents_of_pictures, invoke, session  # noqa: F401
 from test_words import PLAIN_MADE_OF, PROMPTS
 
-from clipig.batches import Scoring
+from clipig.config.grid import Loaded, load_grid, make_cell
 from clipig.errors import ClipigError, ConfigError, UsageError
-from clipig.folders import Folder
-from clipig.grid_making import (
-    GridRun,
-    finished,
-    jobs_of,
-    make_cells,
-    make_grid,
-    open_batches,
-    select,
-)
-from clipig.grids import Loaded, load_grid, make_cell
+from clipig.jobs.batches import Scoring
+from clipig.jobs.folder import Folder
+from clipig.jobs.grid import GridRun, finished, jobs_of, make_cells, make_grid, open_batches, select
 from clipig.rng import derive_seed
 from clipig.session import Session
 

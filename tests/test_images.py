@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from clipig import fetch, images
+from clipig import images
+from clipig import web as fetch
 from clipig.errors import ImageError
 from clipig.images import (
     free_path,
@@ -28,7 +29,7 @@ from clipig.images import (
     save_png,
     to_pil,
 )
-from clipig.sheets import contact_sheet, wrap_label
+from clipig.outputs.contact_sheet import contact_sheet, wrap_label
 
 
 def gradient(width: int = 8, height: int = 6) -> np.ndarray:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipig.measure import (
+from clipig.jobs.quality import (
     interval,
     saturation,
     score,

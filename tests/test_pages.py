@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from clipig.pages.charts import draw_histogram, draw_scatter, ticks
-from clipig.pages.explorer import SCRIPTS, STYLES, write_explorer
-from clipig.pages.model import (
+from clipig.outputs.pages.charts import draw_histogram, draw_scatter, ticks
+from clipig.outputs.pages.explorer import SCRIPTS, STYLES, write_explorer
+from clipig.outputs.pages.model import (
     Axis,
     Candidate,
     Cell,
@@ -25,9 +25,9 @@ from clipig.pages.model import (
     Recipe,
     Sheet,
 )
-from clipig.pages.parts import read_part, script_json
-from clipig.pages.ranking import write_ranking
-from clipig.pages.sheet import write_sheet
+from clipig.outputs.pages.parts import read_part, script_json
+from clipig.outputs.pages.ranking import write_ranking
+from clipig.outputs.pages.sheet import write_sheet
 
 HOSTILE = (
     "</script><script>alert(1)</script>",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import clipig
-from clipig.features import PromptCache
+from clipig.engine.goals import PromptCache
 from tests.tiny_encoder import TinyEncoder
 
 CONFIG = """\

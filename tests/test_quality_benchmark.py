@@ -14,8 +14,8 @@ from benchmarks.quality_recipes import ABLATIONS, RECIPES, SUBJECTS, Subject
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.images import save_png
-from clipig.measure import Row
-from clipig.plan import compile
+from clipig.jobs.quality import Row
+from clipig.plan.compiler import compile
 
 PAIR, ALONE = Subject("cat", "pizza"), Subject("owl")
 

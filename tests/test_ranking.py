@@ -21,16 +21,16 @@ from PIL import Image
 from tiny_encoder import TinyEncoder
 
 from clipig import cli
-from clipig.batches import Batch, Job, Scoring, make
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ClipigError
-from clipig.folders import Folder, Row, claim_folder
-from clipig.halving import rungs
-from clipig.ranking import Ranking, Settings, rank, run_seed
-from clipig.ranking_report import agreement
+from clipig.jobs.batches import Batch, Job, Scoring, make
+from clipig.jobs.folder import Folder, Row, claim_folder
+from clipig.jobs.fresh_views import describe_look, fresh_similarity
+from clipig.jobs.halving import rungs
+from clipig.jobs.ranking import Ranking, Settings, rank, run_seed
+from clipig.jobs.ranking_report import agreement
 from clipig.rng import derive_seed
-from clipig.scoring import describe_look, fresh_similarity
 from clipig.session import Session
 
 RECIPE = """
@@ -170,7 +170,7 @@ def test_one_run_alone_is_its_row(recipe: Path, tmp_path: Path, session: Session
 
 
 def test_finals_begin_with_the_candidate(recipe: Path, tmp_path: Path, session: Session) -> None:
-    from clipig.ranking import final_job, short_jobs
+    from clipig.jobs.ranking import final_job, short_jobs
 
     ranking = small(recipe, tmp_path)
     ranked = rank(session, ranking)
@@ -326,7 +326,7 @@ def test_an_interruption_loses_one_batch(
         made.append(batch.name)
         return real(session, batch, tick)
 
-    monkeypatch.setattr("clipig.batches.make", stop)
+    monkeypatch.setattr("clipig.jobs.batches.make", stop)
     with pytest.raises(KeyboardInterrupt):
         rank(session, small(recipe, tmp_path / "b"))
     assert len(Folder(tmp_path / "b").rows("short")) == 6
@@ -450,7 +450,7 @@ def test_looks() -> None:
 
 def test_rows_survive_a_file(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    from clipig.batches import Made
+    from clipig.jobs.batches import Made
 
     made = [Made("a", 2**63 - 1, torch.zeros(3, 4, 4, dtype=torch.uint8), 1.0, 2.0, None,
                  describe_look(torch.zeros(3, 4, 4)), 1.0), Made("b", 0, error="no")]

@@ -16,9 +16,9 @@ from test_ranking import invoke, session  # noqa: F401
 from tiny_encoder import TinyEncoder
 
 from clipig.errors import ClipigError, EncoderError, ImageError, UsageError
-from clipig.likeness import clusters, near_duplicates, neighbours
-from clipig.picture_features import BATCH, FeatureCache, expand, picture_features
-from clipig.rating import Rating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
+from clipig.jobs.picture_features import BATCH, FeatureCache, expand, picture_features
+from clipig.jobs.rating import Rating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
+from clipig.jobs.similar import clusters, near_duplicates, neighbours
 
 
 class Counting(TinyEncoder):
@@ -152,7 +152,7 @@ def test_sources(tmp_path: Path) -> None:
 
 
 def example() -> Rating:
-    from clipig.rating import Column
+    from clipig.jobs.rating import Column
 
     columns = (Column("x, y", "m", "text"), Column("ref.png", "m", "image"))
     return Rating(("a.png", "bb.png", "c.png"), columns, ((1.0, 30.0), (3.0, 20.0), (2.0, 10.0)),

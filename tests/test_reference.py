@@ -8,9 +8,19 @@ from pathlib import Path
 import pytest
 
 from clipig.config import dump, load_text
+from clipig.config.reference import (
+    TITLES,
+    describe,
+    entry,
+    listing,
+    main,
+    pages,
+    parts,
+    tables,
+    takes,
+)
 from clipig.config.schema import Experiment, Feature, Init, Model, PostProc, Target
-from clipig.ops import Op
-from clipig.reference import TITLES, describe, entry, listing, main, pages, parts, tables, takes
+from clipig.ops.base import Op
 
 FOLDER = Path(__file__).parents[1] / "docs/reference"
 OPS = [
@@ -21,7 +31,7 @@ OPS = [
 
 @pytest.mark.parametrize("name", sorted(pages()))
 def test_pages_are_current(name: str) -> None:
-    told = "out of date: run `python -m clipig.reference docs/reference`"
+    told = "out of date: run `python -m clipig.config.reference docs/reference`"
     assert (FOLDER / name).read_text(encoding="utf-8") == pages()[name], told
 
 

@@ -15,12 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from clipig.rng import Draw, ViewDraw
-from clipig.transforms import TRANSFORMS, atlas
-from clipig.transforms.base import Geometry, Transform
-from clipig.transforms.chain import arrange, run
-from clipig.transforms.resizing import filter_matrix, reduction_gain, resize
-from clipig.transforms.sampling import (
+from clipig.ops.kernels import mip_atlas as atlas
+from clipig.ops.kernels.resizing import filter_matrix, reduction_gain, resize
+from clipig.ops.kernels.sampling import (
     Clamp,
     Fill,
     Map,
@@ -33,6 +30,10 @@ from clipig.transforms.sampling import (
     route,
     translation,
 )
+from clipig.ops.transforms import TRANSFORMS
+from clipig.ops.transforms.base import Geometry, Transform
+from clipig.ops.transforms.chain import arrange, run
+from clipig.rng import Draw, ViewDraw
 from tests.ops_contract import SEEDS, params, picture, view_draw
 
 Chain = list[tuple[Geometry, SimpleNamespace]]

@@ -13,9 +13,9 @@ from clipig.config.jsonschema import json_schema
 from clipig.config.schema import Experiment
 from clipig.encoders import resolve
 from clipig.errors import ConfigError
-from clipig.moments import clock_of
-from clipig.plan import compile, split
-from clipig.schedules import SCHEDULES
+from clipig.ops.schedules import SCHEDULES
+from clipig.plan.compiler import compile, split
+from clipig.plan.timeline import clock_of
 
 STEPS = 101
 

@@ -12,22 +12,22 @@ from typing import Any
 import pytest
 import torch
 
-from clipig import ahead
-from clipig.ahead import Window
-from clipig.allocator import keep_freed_memory
-from clipig.bench import measure
-from clipig.clamping import clamp_inward, clamp_unit
 from clipig.config.schema import Experiment
-from clipig.engine import Studio, optimize
-from clipig.events import Finished
-from clipig.features import PromptCache, encode_prompts
-from clipig.graphs import Outcome
-from clipig.memory import Fit, fit, footprint, free_memory, parse_bytes
-from clipig.optimizers import OPTIMIZERS
-from clipig.plan import Plan, compile
-from clipig.settings import Settings
-from clipig.transforms.parts import tensors
-from clipig.transforms.tones import Tone, Touch
+from clipig.engine import window as ahead
+from clipig.engine.events import Finished
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.graphs import Outcome
+from clipig.engine.host import keep_freed_memory
+from clipig.engine.loop import Studio, optimize
+from clipig.engine.memory import Fit, fit, footprint, free_memory, parse_bytes
+from clipig.engine.window import Window
+from clipig.engine.window_parts import tensors
+from clipig.jobs.bench import measure
+from clipig.ops.kernels.clamp import clamp_inward, clamp_unit
+from clipig.ops.kernels.tones import Tone, Touch
+from clipig.ops.optimizers import OPTIMIZERS
+from clipig.plan.compiler import Plan, compile
 from tests.tiny_encoder import TinyEncoder
 from tests.waits import step_without_waiting
 
@@ -181,7 +181,7 @@ def test_the_compiler_is_not_imported_for_a_run() -> None:
     code = (
         "import sys; sys.path[:0] = ['.', 'tests']\n"
         "import test_speed_paths as t\n"
-        "from clipig.settings import Settings\n"
+        "from clipig.engine.execution import Settings\n"
         "t.picture(Settings(), 1)\n"
         "assert 'torch._dynamo' not in sys.modules\n"
     )
@@ -248,7 +248,7 @@ def test_bench_reports_what_it_measured() -> None:
 def test_traced_steps_give_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of `compile: on`, with a backend that needs no C++ compiler."""
     real = torch.compile
-    monkeypatch.setattr("clipig.compiling.no_compiler", lambda device: None)
+    monkeypatch.setattr("clipig.engine.compiling.no_compiler", lambda device: None)
     monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend="eager", **options))
     plain = picture(Settings(), 1)
     with warnings.catch_warnings():
@@ -260,7 +260,7 @@ def test_traced_steps_give_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> 
 def test_without_a_compiler_there_is_one_warning_and_a_picture(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("clipig.compiling.no_compiler", lambda device: "none here")
+    monkeypatch.setattr("clipig.engine.compiling.no_compiler", lambda device: "none here")
     with pytest.warns(UserWarning, match="not compiled: none here") as caught:
         found = picture(Settings(compile="on"), 1)
     assert len(caught) == 1

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 import clipig
-from clipig import batches
 from clipig.cli import main
 from clipig.config import dump, load, load_text
+from clipig.config.grid import load_grid, make_cell
+from clipig.config.runs import row_keys, spread
 from clipig.config.schema import Experiment
 from clipig.errors import ConfigError
-from clipig.grids import load_grid, make_cell
 from clipig.images import read_metadata
-from clipig.plan import split
+from clipig.jobs import batches
+from clipig.plan.compiler import split
 from clipig.rng import derive_seed
-from clipig.spread import row_keys, spread
 
 MORPH: dict[str, Any] = {
     "model": "embedded", "epochs": 3, "resolution": 16, "seed": 5, "runs": 3, "seeds": "same",

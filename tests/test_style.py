@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from clipig.config.schema import Experiment
-from clipig.constraints.style import Style, goal, statistic
 from clipig.encoders import load, resolve
-from clipig.engine import Studio, optimize
+from clipig.engine.events import Event, Finished, Step
+from clipig.engine.execution import Settings
+from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.graphs import Outcome
+from clipig.engine.loop import Studio, optimize
+from clipig.engine.memory import footprint
+from clipig.engine.styles import embed_with_maps, look, references
 from clipig.errors import ConfigError, EncoderError
-from clipig.events import Event, Finished, Step
-from clipig.features import PromptCache, encode_prompts
-from clipig.graphs import Outcome
 from clipig.images import save_png
-from clipig.memory import footprint
-from clipig.plan import compile, split
+from clipig.ops.constraints.style import Style, goal, statistic
+from clipig.plan.compiler import compile, split
 from clipig.session import Session
-from clipig.settings import Settings
-from clipig.styles import embed_with_maps, look, references
 from tests.ops_contract import picture
 from tests.tiny_encoder import TinyEncoder
 from tests.waits import step_without_waiting

@@ -14,10 +14,10 @@ import torchvision.transforms.v2.functional as tv
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from clipig.ops.kernels.resizing import reduction_gain
+from clipig.ops.transforms import RESIZING, TRANSFORMS, Geometry, Pixelwise, Transform
+from clipig.ops.transforms.chain import ChainError, arrange, run
 from clipig.rng import Draw, Slices, ViewDraw
-from clipig.transforms import RESIZING, TRANSFORMS, Geometry, Pixelwise, Transform
-from clipig.transforms.chain import ChainError, arrange, run
-from clipig.transforms.resizing import reduction_gain
 from tests.ops_contract import SEEDS, one_run, params, picture, subclasses, view_draw
 
 EXAMPLES: dict[str, list[dict[str, Any]]] = {

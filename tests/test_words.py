@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clipig.words import article, fix_articles, with_article
+from clipig.config.words import article, fix_articles, with_article
 
 _AN = "accordion, apple, avocado, eggplant, eraser, orange"
 _NONE = (

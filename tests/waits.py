@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from clipig.events import Event
+from clipig.engine.events import Event
 
 
 def step_without_waiting(stream: Iterator[Event]) -> None:

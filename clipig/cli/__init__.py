@@ -18,7 +18,7 @@ from typing import TextIO
 import click
 
 from clipig import __version__
-from clipig.allocator import keep_freed_memory
+from clipig.engine.host import keep_freed_memory
 from clipig.errors import ClipigError
 
 COMMANDS = {

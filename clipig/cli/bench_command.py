@@ -10,8 +10,8 @@ import click
 from clipig.cli.options import Bytes, engine_options
 
 if TYPE_CHECKING:
-    from clipig.bench import Report
-    from clipig.settings import Choice
+    from clipig.engine.execution import Choice
+    from clipig.jobs.bench import Report
 
 
 @click.command(short_help="Measure the speed on this machine.")
@@ -39,10 +39,10 @@ def command(
     """
     from dataclasses import asdict
 
-    from clipig.bench import measure
     from clipig.config.load import load
+    from clipig.engine.execution import Settings
+    from clipig.jobs.bench import measure
     from clipig.session import Session
-    from clipig.settings import Settings
 
     session = Session(model, device, precision)
     experiment = session.settle(load(*(configs or ("penguin_piano",))))[0]

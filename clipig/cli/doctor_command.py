@@ -18,8 +18,8 @@ def command() -> None:
     from clipig.encoders import model_names
     from clipig.encoders.download import find_weights
     from clipig.encoders.precision import pick_precision
-    from clipig.fetch import cache_dir
     from clipig.session import Session
+    from clipig.web import cache_dir
 
     click.echo(f"clipig {__version__}, Python {platform.python_version()}, {platform.platform()}")
     for name in ("torch", "torchvision", "clip-anytorch", "open_clip_torch", "ray", "pillow"):
@@ -35,7 +35,7 @@ def command() -> None:
     devices += ["mps"] * torch.backends.mps.is_available()
     for device in devices:
         from clipig.config.schema import Experiment, Feature, Target
-        from clipig.ops import constant
+        from clipig.ops.base import constant
 
         target = Target(features=[Feature(text="a red heart")])
         experiment = Experiment(

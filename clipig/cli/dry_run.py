@@ -8,7 +8,7 @@ import click
 
 from clipig.config.load import Loaded
 from clipig.config.schema import Experiment
-from clipig.plan import Phase, Plan
+from clipig.plan.compiler import Phase, Plan
 from clipig.session import Group, Session
 
 Planned = Callable[[Loaded, Session], tuple[list[Experiment], list[Group]]]
@@ -66,7 +66,7 @@ def _name(node: object) -> str:
 def _print_cost(session: Session, group: Group) -> None:
     from clipig.encoders.download import find_weights
     from clipig.encoders.table import OPENAI
-    from clipig.estimate import estimate
+    from clipig.jobs.estimate import estimate
 
     missing = [
         e.name for e in group.encoders if e.name in OPENAI and find_weights(e.name) is None

@@ -22,12 +22,12 @@ from clipig.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from clipig.batches import Job
     from clipig.cli.meter import Meter
-    from clipig.folders import Row
-    from clipig.grid_making import GridRun
-    from clipig.grids import Cell
-    from clipig.ranking import Execute
+    from clipig.config.grid import Cell
+    from clipig.jobs.batches import Job
+    from clipig.jobs.folder import Row
+    from clipig.jobs.grid import GridRun
+    from clipig.jobs.ranking import Execute
     from clipig.session import Session
 
 REFRESH = 30.0
@@ -83,8 +83,8 @@ class Options(Many):
 
     @property
     def folder(self) -> Path:
-        from clipig.config.find import stem
-        from clipig.sinks.places import slug
+        from clipig.config.sources import stem
+        from clipig.outputs.places import slug
 
         name = slug(stem(self.grid).removeprefix("grid_"))
         return Path(self.output) if self.output else Path("renders") / f"grid-{name}"
@@ -94,20 +94,13 @@ def start(options: Options) -> None:
     """Make a grid, or go on with one."""
     from dataclasses import replace
 
-    from clipig.batches import execute
     from clipig.cli.meter import Meter
-    from clipig.cluster import open_cluster
-    from clipig.config.find import fetch
-    from clipig.folders import Folder, claim_folder
-    from clipig.grid_making import (
-        GridRun,
-        jobs_of,
-        make_cells,
-        save_run,
-        select,
-        stored_seed,
-    )
-    from clipig.grids import load_grid
+    from clipig.config.grid import load_grid
+    from clipig.config.sources import fetch
+    from clipig.jobs.batches import execute
+    from clipig.jobs.cluster import open_cluster
+    from clipig.jobs.folder import Folder, claim_folder
+    from clipig.jobs.grid import GridRun, jobs_of, make_cells, save_run, select, stored_seed
 
     meter = Meter(options.quiet)
     loaded = load_grid(options.grid)
@@ -149,9 +142,9 @@ def tuned(session: Session, run: GridRun, options: Options, jobs: Sequence[Job])
     """
     from dataclasses import replace
 
-    from clipig.batches import Scoring, chunks, group_size
     from clipig.encoders import resolve
-    from clipig.scoring import last_look
+    from clipig.jobs.batches import Scoring, chunks, group_size
+    from clipig.jobs.fresh_views import last_look
     from clipig.session import pick_device
 
     size = options.group
@@ -171,7 +164,7 @@ def _make(
     everything: Sequence[Cell], execute: Execute,
 ) -> None:
     """Make the cells; the page is there from the beginning and kept up to date."""
-    from clipig.grid_making import finished, jobs_of, make_grid, open_batches, write_page
+    from clipig.jobs.grid import finished, jobs_of, make_grid, open_batches, write_page
 
     left, _ = open_batches(run, jobs, options.retry)
     meter.tell("cells", sum(b.steps for b in left))
@@ -201,7 +194,7 @@ def report(
     run: GridRun, everything: Sequence[Cell], rows: dict[str, Row], meter: Meter
 ) -> None:
     """The page, the contact sheets, and a word about cells that failed."""
-    from clipig.grid_making import write_page, write_sheets
+    from clipig.jobs.grid import write_page, write_sheets
 
     page = write_page(run, everything, rows, again(run))
     sheets = write_sheets(run, everything, rows)
@@ -216,7 +209,7 @@ def report(
 
 def again(run: GridRun) -> Callable[[Cell, Row], str]:
     """What says the command that makes a cell again."""
-    from clipig.folders import shell
+    from clipig.jobs.folder import shell
 
     def command(cell: Cell, row: Row) -> str:
         picture = (run.folder.root / row.picture).as_posix()
@@ -227,9 +220,9 @@ def again(run: GridRun) -> Callable[[Cell, Row], str]:
 
 def print_plan(session: Session, run: GridRun, jobs: Sequence[Job]) -> None:
     """Cells, batches and an estimate from a few steps of each kind of cell."""
-    from clipig.batches import chunks
-    from clipig.grid_making import open_batches
-    from clipig.pace import duration, measure, size
+    from clipig.jobs.batches import chunks
+    from clipig.jobs.grid import open_batches
+    from clipig.jobs.pace import duration, measure, size
 
     left, done = open_batches(run, jobs)
     open_jobs = [job for batch in left for job in batch.jobs]

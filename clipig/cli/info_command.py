@@ -17,7 +17,7 @@ from clipig.errors import ImageError
 def command(pictures: tuple[str, ...], as_json: bool, config_only: bool) -> None:
     """Show seed, model, similarity and config of pictures made by clipig."""
     from clipig.images import read_metadata
-    from clipig.sinks.files import PREFIX
+    from clipig.outputs.pictures import PREFIX
 
     for path in pictures:
         texts = read_metadata(path)

@@ -38,14 +38,14 @@ def _rows(kind: str) -> dict[str, str]:
         from clipig.config.shipped import shipped
 
         return shipped()
-    from clipig.reference import tables
+    from clipig.config.reference import tables
 
     return {key: cls.summary() for key, cls in tables()[kind].items()}
 
 
 def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
     from clipig.errors import UsageError
-    from clipig.ops import nearest
+    from clipig.ops.base import nearest
 
     if name not in rows:
         known = ", ".join(rows)
@@ -62,6 +62,6 @@ def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
             f"{info.name}: {rows[name]}\ninput {info.size} px, embedding {info.width}"
             f"{f', {info.context} tokens' if info.context else ''}\n{info.reason}\n{info.checksum}"
         )
-    from clipig.reference import entry, tables
+    from clipig.config.reference import entry, tables
 
     return entry(tables()[kind][name])

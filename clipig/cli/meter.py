@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from clipig.pace import duration
+from clipig.jobs.pace import duration
 
 
 class Meter:

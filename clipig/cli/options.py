@@ -38,7 +38,7 @@ class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(
         self, value: object, param: click.Parameter | None, context: click.Context | None
     ) -> int:
-        from clipig.memory import parse_bytes
+        from clipig.engine.memory import parse_bytes
 
         try:
             return value if isinstance(value, int) else parse_bytes(str(value))
@@ -116,8 +116,8 @@ class Common:
 
     def session(self) -> Session:
         """A session with the models and devices that were asked for."""
+        from clipig.engine.execution import Settings
         from clipig.session import Session
-        from clipig.settings import Settings
 
         return Session(
             self.model, self.device, self.precision, max_memory=self.max_memory,

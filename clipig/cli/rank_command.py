@@ -23,7 +23,7 @@ from clipig.errors import UsageError
 
 if TYPE_CHECKING:
     from clipig.config.schema import Experiment
-    from clipig.ranking import Ranking
+    from clipig.jobs.ranking import Ranking
     from clipig.session import Session
 
 DEFAULT = "penguin_piano"
@@ -116,8 +116,8 @@ class Options(Many):
     @property
     def name(self) -> str:
         """What the folder is called."""
-        from clipig.config.find import stem
-        from clipig.sinks.places import slug
+        from clipig.config.sources import stem
+        from clipig.outputs.places import slug
 
         name = stem(self.config or DEFAULT)
         return slug(f"{name}-{self.text}" if self.text else name)
@@ -129,12 +129,12 @@ class Options(Many):
 
 def start(options: Options, given: frozenset[str]) -> None:
     """Make a ranking, or go on with one."""
-    from clipig.batches import execute
     from clipig.cli.meter import Meter
-    from clipig.cluster import open_cluster
-    from clipig.folders import Folder, claim_folder
-    from clipig.ranking import load_ranking, rank, save_ranking
-    from clipig.ranking_report import table, write_report
+    from clipig.jobs.batches import execute
+    from clipig.jobs.cluster import open_cluster
+    from clipig.jobs.folder import Folder, claim_folder
+    from clipig.jobs.ranking import load_ranking, rank, save_ranking
+    from clipig.jobs.ranking_report import table, write_report
 
     if options.by == "held-out" and not options.judge and not options.resume:
         raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
@@ -178,10 +178,10 @@ def build(session: Session, options: Options) -> Ranking:
     """A new ranking from the options. Raises `ConfigError` or `UsageError`."""
     import secrets
 
-    from clipig.batches import group_size
-    from clipig.folders import Folder
-    from clipig.halving import final_epochs
-    from clipig.ranking import Ranking, Settings, first_prompt
+    from clipig.jobs.batches import group_size
+    from clipig.jobs.folder import Folder
+    from clipig.jobs.halving import final_epochs
+    from clipig.jobs.ranking import Ranking, Settings, first_prompt
 
     numbers = parse_numbers(options.only, options.runs) if options.only else ()
     seed = options.seed
@@ -209,9 +209,9 @@ def build(session: Session, options: Options) -> Ranking:
 
 def recipe(session: Session, options: Options, config: str, epochs: int) -> Experiment:
     """One of the two recipes, with the options applied and the model that is meant."""
-    from clipig.batches import settle
     from clipig.config.load import read
-    from clipig.prompts import set_text
+    from clipig.config.prompts import set_text
+    from clipig.jobs.batches import settle
 
     changes: dict[str, tuple[str, object]] = {"epochs": ("--epochs", epochs)}
     for key, value in (("device", options.device), ("precision", options.precision),
@@ -233,8 +233,8 @@ def weights(session: Session, *experiments: Experiment) -> str:
 def check(session: Session, ranking: Ranking) -> None:
     """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
     from clipig.encoders import resolve
-    from clipig.features import encode_prompts
-    from clipig.scoring import last_look
+    from clipig.engine.goals import encode_prompts
+    from clipig.jobs.fresh_views import last_look
     from clipig.session import pick_device
 
     for experiment in (ranking.short, ranking.final):
@@ -280,11 +280,11 @@ def _refuse_changes(options: Options, ranking: Ranking, given: frozenset[str]) -
 
 def print_plan(session: Session, ranking: Ranking) -> None:
     """What would be done, with an estimate from a few steps on this machine."""
-    from clipig.batches import Scoring
-    from clipig.folders import Row
-    from clipig.halving import rungs
-    from clipig.pace import duration, measure, size
-    from clipig.ranking import final_job, short_jobs
+    from clipig.jobs.batches import Scoring
+    from clipig.jobs.folder import Row
+    from clipig.jobs.halving import rungs
+    from clipig.jobs.pace import duration, measure, size
+    from clipig.jobs.ranking import final_job, short_jobs
 
     settings = ranking.settings
     jobs = short_jobs(ranking)

@@ -13,7 +13,7 @@ from clipig.errors import UsageError
 if TYPE_CHECKING:
     from clipig.cli.meter import Meter
     from clipig.encoders.protocol import Encoder
-    from clipig.rating import Rating
+    from clipig.jobs.rating import Rating
 
 
 @click.command(short_help="Measure how well pictures match texts or other pictures.")
@@ -57,8 +57,8 @@ def command(
     clipig rate *.png -t "a snail" -i snail.jpg -m embedded -m ViT-B/32 --csv -
     """
     from clipig.cli.meter import Meter
-    from clipig.picture_features import FeatureCache, expand
-    from clipig.rating import rate, sorted_by
+    from clipig.jobs.picture_features import FeatureCache, expand
+    from clipig.jobs.rating import rate, sorted_by
 
     wanted = [*texts, *(line for f in text_file for line in read_lines(f))]
     others = [*references, *(line for f in image_file for line in read_lines(f))]
@@ -87,7 +87,7 @@ def _print(
     rating: Rating, column: int, best: int, worst: int, csv_file: str | None,
     json_file: str | None, meter: Meter,
 ) -> None:
-    from clipig.rating import as_csv, as_extremes, as_json, as_summary, as_table
+    from clipig.jobs.rating import as_csv, as_extremes, as_json, as_summary, as_table
 
     if "-" not in (csv_file, json_file):
         if best or worst:
@@ -100,8 +100,8 @@ def _print(
 
 
 def _write_page(html: str, rating: Rating) -> None:
-    from clipig.folders import claim_folder, shell
-    from clipig.rating import write_rating_page
+    from clipig.jobs.folder import claim_folder, shell
+    from clipig.jobs.rating import write_rating_page
 
     folder = claim_folder(Path(html).expanduser())
     texts = dict.fromkeys(c.label for c in rating.columns if c.kind == "text")
@@ -143,7 +143,7 @@ def report_problems(problems: Sequence[tuple[str, str]]) -> None:
 
 def write_data(name: str | None, text: str) -> None:
     """Write to a file, or to stdout for `-`. Raises `OutputError`."""
-    from clipig.folders import write_text
+    from clipig.jobs.folder import write_text
 
     if name == "-":
         click.echo(text, nl=False)

@@ -23,11 +23,11 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     from clipig.config.dump import dump
     from clipig.config.load import load_text
     from clipig.images import load_image, read_metadata
+    from clipig.outputs import Sink
+    from clipig.outputs.pictures import PREFIX, Files
+    from clipig.outputs.places import choose, claim
+    from clipig.outputs.progress import Progress
     from clipig.session import Session
-    from clipig.sinks import Sink
-    from clipig.sinks.files import PREFIX, Files
-    from clipig.sinks.places import choose, claim
-    from clipig.sinks.progress import Progress
 
     texts = read_metadata(picture)
     if f"{PREFIX}config" not in texts:

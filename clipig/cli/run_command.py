@@ -17,10 +17,10 @@ from clipig.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from clipig.config.load import Loaded
     from clipig.config.schema import Experiment
-    from clipig.events import Event, State
+    from clipig.engine.events import Event, State
+    from clipig.outputs import Sink
+    from clipig.outputs.places import Place
     from clipig.session import Group, Session
-    from clipig.sinks import Sink
-    from clipig.sinks.places import Place
 
 
 @click.command(short_help="Make a picture from a config.")
@@ -111,7 +111,7 @@ class Request:
         from dataclasses import replace
 
         from clipig.config.load import read
-        from clipig.prompts import set_text
+        from clipig.config.prompts import set_text
 
         o = self.options
         loaded = read(*self.configs, overrides=o.overrides, options=o.as_options())
@@ -126,7 +126,7 @@ class Request:
 
     def place(self, loaded: Loaded) -> Place:
         """Where to write, the number that keeps it from overwriting not yet added."""
-        from clipig.sinks.places import choose
+        from clipig.outputs.places import choose
 
         return choose(self.options.output or loaded.experiment.output, self.name())
 
@@ -151,8 +151,8 @@ def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Gr
 def start(request: Request) -> None:
     """A new run."""
     from clipig.config.dump import dump
-    from clipig.sinks.animation import check_kind
-    from clipig.sinks.places import claim
+    from clipig.outputs.animation import check_kind
+    from clipig.outputs.places import claim
 
     if request.options.video:
         check_kind(request.options.video)
@@ -169,10 +169,10 @@ def start(request: Request) -> None:
 
 def resume(request: Request) -> None:
     """Go on with the last interrupted run."""
-    from clipig.checkpoints import load_state
     from clipig.config.load import load
-    from clipig.sinks.files import cut_trace
-    from clipig.sinks.places import unfinished
+    from clipig.engine.checkpoints import load_state
+    from clipig.outputs.pictures import cut_trace
+    from clipig.outputs.places import unfinished
 
     wanted = request.place(request.load())
     place = unfinished(wanted)
@@ -205,8 +205,8 @@ def _introduce(options: Options, groups: Sequence[Group]) -> None:
 
 def _preload(loaded: Loaded, session: Session, groups: Sequence[Group]) -> None:
     """Load weights, prompts and init pictures before any file is made."""
+    from clipig.engine.goals import encode_prompts
     from clipig.errors import ConfigError
-    from clipig.features import encode_prompts
     from clipig.session import load_mask, starts
 
     try:
@@ -238,10 +238,10 @@ def _render(
     rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
 ) -> None:
     """Run what is not done yet and tell the sinks."""
-    from clipig.sinks.animation import Animation
-    from clipig.sinks.files import Files
-    from clipig.sinks.progress import Progress
-    from clipig.sinks.statistics import Statistics
+    from clipig.outputs.animation import Animation
+    from clipig.outputs.pictures import Files
+    from clipig.outputs.progress import Progress
+    from clipig.outputs.statistics import Statistics
 
     first = experiments[0]
     files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds)

@@ -37,7 +37,7 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
     """
     from clipig import encoders
     from clipig.images import load_image
-    from clipig.measure import score
+    from clipig.jobs.quality import score
     from clipig.session import pick_device
 
     wanted, candidates = _texts(pictures, texts), _candidates(among)
@@ -84,8 +84,8 @@ def _texts(pictures: Sequence[str], texts: Sequence[str]) -> list[str]:
 def _candidates(among: str) -> list[str]:
     """The texts among which the true one is looked for."""
     if among == ARTICLE:
-        from clipig.grids import load_grid
-        from clipig.words import with_article
+        from clipig.config.grid import load_grid
+        from clipig.config.words import with_article
 
         axes = load_grid("grid_article").grid.axes
         return [

@@ -14,8 +14,8 @@ from clipig.errors import UsageError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from clipig.likeness import Pair
-    from clipig.picture_features import Features
+    from clipig.jobs.picture_features import Features
+    from clipig.jobs.similar import Pair
 
 
 @click.command(short_help="Find near-duplicates, neighbours and clusters among pictures.")
@@ -49,8 +49,8 @@ def command(
     """
     from clipig.cli.meter import Meter
     from clipig.cli.rate_command import open_encoders, report_problems
-    from clipig.likeness import clusters, near_duplicates, neighbours
-    from clipig.picture_features import FeatureCache, expand, picture_features
+    from clipig.jobs.picture_features import FeatureCache, expand, picture_features
+    from clipig.jobs.similar import clusters, near_duplicates, neighbours
 
     if wanted not in (None, "auto") and not str(wanted).isdecimal():
         raise UsageError(f"--clusters {wanted}: expected a number or auto")
@@ -136,12 +136,12 @@ class Outcome:
 
     def write(self, wanted: Path, model: str) -> Path:
         """A page, and a contact sheet per cluster, in a new folder; returns the page."""
-        from clipig.folders import claim_folder
         from clipig.images import save_png
-        from clipig.pages.model import Group, Sheet
-        from clipig.pages.sheet import write_sheet
-        from clipig.rating import show_picture
-        from clipig.sheets import contact_sheet
+        from clipig.jobs.folder import claim_folder
+        from clipig.jobs.rating import show_picture
+        from clipig.outputs.contact_sheet import contact_sheet
+        from clipig.outputs.pages.model import Group, Sheet
+        from clipig.outputs.pages.sheet import write_sheet
 
         folder = claim_folder(wanted)
         names = self.found.names

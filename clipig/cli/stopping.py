@@ -11,9 +11,9 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clipig.events import Event
+    from clipig.engine.events import Event
+    from clipig.outputs import Sink
     from clipig.session import Group
-    from clipig.sinks import Sink
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NOTE = b"\nstopping after this step; once more stops at once\n"
@@ -60,7 +60,7 @@ class Stop:
 
 def tell(events: Iterable[tuple[Group, Event]], sinks: Sequence[Sink]) -> bool:
     """Tell sinks all events and close them; whether Ctrl-C ended that early."""
-    from clipig.events import Finished, Step
+    from clipig.engine.events import Finished, Step
 
     interrupted = False
     try:

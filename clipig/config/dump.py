@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.yaml_text import resolved
-from clipig.expressions import Expression
-from clipig.frame_time import FrameTime
-from clipig.ops import Op, numbers_of
-from clipig.values import Numbers, Value, split_outside_brackets, tidy
+from clipig.ops.base import Op, numbers_of
+from clipig.values.expressions import Expression
+from clipig.values.moment import FrameTime
+from clipig.values.numbers import Numbers, Value, split_outside_brackets, tidy
 
 
 class Flow(dict[str, Any]):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
-from clipig.ops import Numbers, Op, Value, fault, found, nearest, wrong
-from clipig.schedules import SCHEDULES, Schedule
+from clipig.ops.base import Numbers, Op, Value, fault, found, nearest, wrong
+from clipig.ops.schedules import SCHEDULES, Schedule
 
 if TYPE_CHECKING:
     from typing_extensions import LiteralString

@@ -13,8 +13,8 @@ from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.schema import Experiment, Model, PostProc
 from clipig.config.tree import Path, Place, Tree
 from clipig.errors import Problem
-from clipig.faults import found, nearest
-from clipig.ops import Fixed, Op, numbers_of
+from clipig.ops.base import Fixed, Op, numbers_of
+from clipig.values.faults import found, nearest
 
 TEXTS = {
     "bool_type": "true or false", "string_type": "text", "list_type": "a list",

@@ -15,19 +15,19 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from clipig.canvases import CanvasSpec
 from clipig.config.dump import numbers, plain
 from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.schema import EDITS, Experiment, Feature, Model, PostProc
-from clipig.constraints import Constraint
-from clipig.expressions.functions import FUNCTIONS
-from clipig.expressions.functions import NUMBERS as CONSTANTS
-from clipig.expressions.names import ALIASES
-from clipig.ops import FrameTime, Numbers, Op, numbers_of
-from clipig.optimizers import OptimizerSpec
-from clipig.schedules import Schedule
-from clipig.transforms import Transform
-from clipig.values import LIVE, RATE, SHAPE, TIME, Fixed, Value
+from clipig.ops.base import FrameTime, Numbers, Op, numbers_of
+from clipig.ops.canvases import CanvasSpec
+from clipig.ops.constraints import Constraint
+from clipig.ops.optimizers import OptimizerSpec
+from clipig.ops.schedules import Schedule
+from clipig.ops.transforms import Transform
+from clipig.values.expressions.functions import FUNCTIONS
+from clipig.values.expressions.functions import NUMBERS as CONSTANTS
+from clipig.values.expressions.names import ALIASES
+from clipig.values.numbers import LIVE, RATE, SHAPE, TIME, Fixed, Value
 
 Schema = dict[str, Any]
 

@@ -17,14 +17,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clipig.config import find
+from clipig.config import sources as find
 from clipig.config.explain import locate, problems_of
 from clipig.config.schema import Experiment
 from clipig.config.tree import Path as KeyPath
 from clipig.config.tree import Place, Tree, from_python, merged, path_text, replaced
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
-from clipig.faults import found
+from clipig.values.faults import found
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,10 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, PlainValidator, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
-from clipig.canvases import CANVASES, CanvasSpec
-from clipig.canvases.pixels import Pixels
 from clipig.config.entries import Entry, EntryList, Rate
 from clipig.config.presets import PRESETS, QUALITIES, with_quality
 from clipig.config.semantics import misfits
-from clipig.constraints import CONSTRAINTS, Constraint
-from clipig.ops import (
+from clipig.ops.base import (
     LIVE,
     SHAPE,
     TIME,
@@ -33,8 +30,11 @@ from clipig.ops import (
     found,
     wrong,
 )
-from clipig.optimizers import OPTIMIZERS, Adam, OptimizerSpec
-from clipig.transforms import RESIZING, TRANSFORMS, Transform
+from clipig.ops.canvases import CANVASES, CanvasSpec
+from clipig.ops.canvases.pixels import Pixels
+from clipig.ops.constraints import CONSTRAINTS, Constraint
+from clipig.ops.optimizers import OPTIMIZERS, Adam, OptimizerSpec
+from clipig.ops.transforms import RESIZING, TRANSFORMS, Transform
 
 Seed = Annotated[int, fixed(integer=True, minimum=0, maximum=2**63 - 1)]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from clipig.ops import Value
+from clipig.ops.base import Value
 
 if TYPE_CHECKING:
     from clipig.config.schema import Experiment, Target

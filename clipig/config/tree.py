@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from clipig.errors import ConfigError, Problem
-from clipig.faults import found
+from clipig.values.faults import found
 
 MAX_DEPTH = 60
 APPENDED = frozenset({"targets", "features", "transforms", "constraints", "postproc"})

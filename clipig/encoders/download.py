@@ -23,7 +23,7 @@ from pathlib import Path
 from clipig.encoders.filelock import FileLock
 from clipig.encoders.table import OPENAI
 from clipig.errors import EncoderError
-from clipig.fetch import AGENT, CACHE_VARIABLE, cache_dir, describe_fault
+from clipig.web import AGENT, CACHE_VARIABLE, cache_dir, describe_fault
 
 Progress = Callable[[int, int | None], None]
 

@@ -1,0 +1,96 @@
+"""Prompts with blanks: `let: {animal: penguin, thing: piano}` and `a {animal} made of {thing}`.
+
+A recipe that looks at a picture in several ways (the whole, the silhouette, the
+texture) needs the words of its prompt apart; with `let` they stand in one place.
+"""
+
+from __future__ import annotations
+
+import re
+
+from clipig.config.schema import Experiment, Feature, Target
+from clipig.config.words import fix_articles
+from clipig.errors import ConfigError, Problem
+from clipig.ops.base import nearest
+
+BLANK = re.compile(r"\{(\w+)\}")
+MADE_OF = re.compile(
+    r"^(?:an?\s+|the\s+)?(.+?)\s+made\s+(?:out\s+)?of\s+(?:an?\s+)?(.+?)\.?$", re.I
+)
+
+
+def fill(experiment: Experiment) -> Experiment:
+    """The experiment with the blanks of its texts filled from `let`.
+
+    Features whose words are empty are left out, and targets that lose all their
+    features so. Raises `ConfigError` for a blank that `let` does not name.
+    Experiments without `let` stay as they are: braces mean nothing in them.
+    """
+    if not experiment.let:
+        return experiment
+    problems: list[Problem] = []
+    targets = [
+        _target(t, f"targets[{i}]", experiment.let, problems)
+        for i, t in enumerate(experiment.targets)
+    ]
+    if problems:
+        raise ConfigError(problems)
+    kept = [t for t, old in zip(targets, experiment.targets, strict=True)
+            if t.features or not old.features]
+    return experiment.model_copy(update={"targets": kept, "let": {}})
+
+
+def _target(
+    target: Target, key: str, words: dict[str, str], problems: list[Problem]
+) -> Target:
+    features = []
+    for i, feature in enumerate(target.features):
+        place = f"{key}.features[{i}]"
+        filled = _feature(feature, place, words, problems)
+        if filled is not None:
+            features.append(filled)
+    return target.model_copy(update={"features": features})
+
+
+def _feature(
+    feature: Feature, key: str, words: dict[str, str], problems: list[Problem]
+) -> Feature | None:
+    texts = [feature.text] if feature.text else list(feature.texts or [])
+    if not texts:
+        return feature
+    filled = []
+    for text in texts:
+        blanks = BLANK.findall(text)
+        for name in blanks:
+            if name not in words:
+                known = ", ".join(words)
+                message = f"unknown blank {{{name}}}{nearest(name, words)} (`let` has {known})"
+                problems.append(Problem("", 0, 0, f"{key}.text", message))
+        if all(words.get(name, "x").strip() for name in blanks):
+            filled.append(fix_articles(BLANK.sub(lambda m: words.get(m[1], m[0]), text)))
+    if not filled:
+        return None
+    if feature.text:
+        return feature.model_copy(update={"text": filled[0]})
+    return feature.model_copy(update={"texts": filled})
+
+
+def set_text(experiment: Experiment, text: str) -> Experiment:
+    """The experiment for another prompt.
+
+    Without `let` every text feature gets the new text. With it the words are
+    changed: "a cat made of pizza" sets the first to `cat` and the second to
+    `pizza`, any other text sets the first and leaves the others empty. Raises
+    `ConfigError` if there is no text to replace.
+    """
+    from clipig.config.load import set_text as replace_all
+
+    if not experiment.let:
+        return replace_all(experiment, text)
+    if not text.strip():
+        raise ConfigError([Problem("--text", 0, 0, "", "found '', expected a prompt")])
+    names = list(experiment.let)
+    match = MADE_OF.match(text.strip()) if len(names) > 1 else None
+    values = list(match.groups()) if match else [re.sub(r"^(an?|the)\s+", "", text.strip())]
+    values += [""] * (len(names) - len(values))
+    return experiment.model_copy(update={"let": dict(zip(names, values, strict=True))})

@@ -1,0 +1,93 @@
+"""A run's state as one file, to go on after Ctrl-C, kill -9 or power loss.
+
+A safetensors file (tensors and texts, nothing that could be executed) that
+appears whole or not at all. The resolved config lies beside the picture; its
+hash is kept here, so that a state is never continued with another config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from clipig.engine.events import State
+from clipig.errors import OutputError
+
+FORMAT = "clipig-checkpoint-1"
+
+
+def fingerprint(text: str) -> str:
+    """What identifies a config in a checkpoint."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def save_state(path: Path, state: State, config: str, extra: dict[str, str] | None = None) -> None:
+    """Write a state for the config text `config`; replaces an older one. Raises `OutputError`."""
+    tensors: dict[str, Tensor] = {"alive": state.alive}
+    tensors.update({f"canvas/{k}": v for k, v in state.canvas.items()})
+    tensors.update({f"fair/{k}": v for k, v in state.fair.items()})
+    for name, moments in state.optimizer.items():
+        tensors.update({f"optimizer/{name}/{k}": v for k, v in moments.items()})
+    if state.average is not None:
+        tensors["average"] = state.average
+    about = {
+        "format": FORMAT, "step": str(state.step), "size": json.dumps(list(state.size)),
+        "config": fingerprint(config), **(extra or {}),
+    }
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.stem[:60]}-", suffix=".tmp", delete=False
+        ) as file:
+            temporary = file.name
+        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, about)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except (OSError, SafetensorError) as fault:
+        raise OutputError(f"{path}: cannot be written: {fault}") from fault
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:
+    """The state that was saved for this config, and the extra texts. Raises `OutputError`."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as fault:
+        raise OutputError(f"{path}: cannot be read: {fault}") from fault
+    if about.get("format") != FORMAT:
+        raise OutputError(f"{path}: not a checkpoint of this version of clipig")
+    if about.get("config") != fingerprint(config):
+        raise OutputError(f"{path}: belongs to another config than the one beside it")
+    optimizer: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        kind, _, rest = key.partition("/")
+        if kind == "optimizer":
+            name, _, moment = rest.rpartition("/")
+            optimizer.setdefault(name, {})[moment] = tensor
+    try:
+        height, width = json.loads(about["size"])
+        state = State(
+            int(about["step"]), (int(height), int(width)), _below(tensors, "canvas/"), optimizer,
+            tensors.get("average"), tensors["alive"].to(torch.bool), _below(tensors, "fair/"),
+        )
+    except (KeyError, ValueError, TypeError) as fault:
+        raise OutputError(f"{path}: is damaged ({fault})") from fault
+    return state, about
+
+
+def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}

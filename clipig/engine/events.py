@@ -1,0 +1,155 @@
+"""What happens while the engine runs, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from clipig.ops.canvases import Picture
+from clipig.ops.kernels.sampling import Shape
+
+
+@dataclass(frozen=True)
+class State:
+    """All that a run needs to go on: tensors and numbers, safe to save.
+
+    step        steps done
+    size        of the canvas
+    canvas      its parameters by name
+    optimizer   moments by parameter name and key
+    average     the running mean of pictures, if any
+    alive       `[R]` bool
+    fair        what `feature_scale` found at the start, by target and encoder
+    """
+
+    step: int
+    size: Shape
+    canvas: Mapping[str, Tensor]
+    optimizer: Mapping[str, Mapping[str, Tensor]]
+    average: Tensor | None
+    alive: Tensor
+    fair: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rating:
+    """What one encoder found in the views of a target, `[R, N, F]` each.
+
+    `used` is None if all features count.
+    """
+
+    similarity: Tensor
+    losses: Tensor
+    used: Tensor | None
+
+
+@dataclass(frozen=True)
+class TargetReport:
+    """Details of one target in one step, all on the device.
+
+    `features` and `constraints` are the places in the target's lists of what was
+    active. `ratings` holds one entry per encoder, `terms` `[R, N, C]` what the
+    constraints cost. Means are worked out when somebody asks for them.
+    """
+
+    index: int
+    views: int
+    features: tuple[int, ...]
+    ratings: tuple[Rating, ...]
+    constraints: tuple[int, ...]
+    terms: Tensor
+
+    @property
+    def similarity(self) -> Tensor:
+        """`[R, F]`, mean over views and encoders."""
+        return self._mean([r.similarity for r in self.ratings])
+
+    @property
+    def losses(self) -> Tensor:
+        """`[R, F]`, mean over views and encoders, without weights."""
+        return self._mean([r.losses for r in self.ratings])
+
+    @property
+    def used(self) -> Tensor:
+        """`[R, F]`, part of the views for which the feature counted."""
+        return self._mean([
+            torch.ones_like(r.losses) if r.used is None else r.used for r in self.ratings
+        ])
+
+    @property
+    def penalties(self) -> Tensor:
+        """`[R, C]`, mean over views."""
+        return self.terms.mean(1)
+
+    def _mean(self, values: list[Tensor]) -> Tensor:
+        if not values:
+            return self.terms.new_zeros(len(self.terms), 0)
+        return torch.stack([v.mean(1) for v in values]).mean(0)
+
+
+class Unsettled(Exception):
+    """The state was asked for while a step, stopped in the middle, was changing it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step was made.
+
+    Tensors live on the device and nothing has waited for them: read them when
+    you like, not at every step. `picture` and `state` work until the next event
+    is asked for; `state` also if that fails, unless it was in the middle of a
+    change (it raises `Unsettled` then).
+    """
+
+    step: int
+    """steps done, this one included"""
+    epoch: int
+    epochs: int
+    t: float
+    size: Shape
+    rate: float
+    """learning rate of the first run"""
+    loss: Tensor
+    """`[R]`"""
+    similarity: Tensor
+    """`[R]`, 100 * cosine, mean over views of what has positive weight"""
+    alive: Tensor
+    """`[R]` bool: false for a run that diverged; its picture is the last good one"""
+    targets: tuple[TargetReport, ...]
+    picture: Callable[[], Picture] = field(repr=False)
+    state: Callable[[], State] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PhaseBegun:
+    """From here on sizes or active parts are others."""
+
+    step: int
+    size: Shape
+    seconds: float = 0.0
+    """spent on compiling, if any"""
+
+
+@dataclass(frozen=True)
+class Diverged:
+    """Runs whose numbers were no longer finite; they keep their last good picture."""
+
+    epoch: int
+    runs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All steps are done."""
+
+    epochs: int
+    picture: Picture
+    similarity: Tensor
+    alive: Tensor
+    state: Callable[[], State] = field(repr=False)
+
+
+Event = Step | PhaseBegun | Diverged | Finished

@@ -1,0 +1,332 @@
+"""Prompts and losses: how like its features a view is.
+
+`R` runs, `N` views, `F` features of a target, `D` embedding width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clipig.config.schema import Feature, Target
+from clipig.encoders.protocol import Encoder
+from clipig.engine.styles import for_runs, references
+from clipig.errors import ConfigError, EncoderError, ImageError, Problem
+from clipig.ops.constraints.style import Goal, Style
+from clipig.plan.binding import join
+from clipig.plan.compiler import Plan, TargetPlan
+
+LoadImage = Callable[[str, int], Tensor]
+"""A picture by its path or address, cropped to a square of the given side: `[3, s, s]`."""
+
+_BATCH = 256
+
+
+class PromptCache:
+    """Embeddings by encoder and prompt, each worked out once.
+
+    A grid of 810 prompts encodes its texts in a few batches, and a second run
+    of the same process encodes nothing.
+    """
+
+    def __init__(self, load_image: LoadImage | None = None):
+        self._load = load_image
+        self._known: dict[tuple[str, str, str], Tensor] = {}
+        self._styles: dict[tuple[str, str, str], list[Goal]] = {}
+
+    def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
+        """`[F, D]`, unit rows. Raises `EncoderError` or `ImageError`."""
+        for cut in (False, True):
+            wanted = {t for f in features if f.truncate is cut for t in _texts(f)}
+            self._texts(encoder, sorted(wanted), cut)
+        rows = []
+        for f in features:
+            if texts := _texts(f):
+                found = torch.stack([self._known[_key(encoder, "text", t)] for t in texts])
+                mean = F.normalize(found.mean(0), dim=0)
+                rows.append(bridged(mean, encoder, f.bridge) if f.bridge else mean)
+            else:
+                rows.append(self._image(encoder, f.image or ""))
+        return torch.stack(rows)
+
+    def _texts(self, encoder: Encoder, texts: Sequence[str], truncate: bool) -> None:
+        new = [t for t in texts if _key(encoder, "text", t) not in self._known]
+        for i in range(0, len(new), _BATCH):
+            part = new[i : i + _BATCH]
+            # models with a limited context have the option, others need none
+            kind = {"truncate": True} if truncate and encoder.info.context else {}
+            rows = encoder.encode_text(part, **kind)  # type: ignore[call-arg]
+            self._known.update(
+                (_key(encoder, "text", t), row) for t, row in zip(part, rows, strict=True)
+            )
+
+    def _image(self, encoder: Encoder, name: str) -> Tensor:
+        key = _key(encoder, "image", name)
+        if key not in self._known:
+            picture = self._picture(name, encoder.info.size).to(encoder.device)
+            with torch.no_grad():
+                self._known[key] = encoder.encode_image(picture[None])[0]
+        return self._known[key]
+
+    def _picture(self, name: str, side: int) -> Tensor:
+        if self._load is None:
+            raise ValueError("pictures need a loader")
+        return self._load(name, side)
+
+    def style(self, encoder: Encoder, node: Style) -> list[Goal]:
+        """The goals of a style for its layers. Raises `EncoderError` or `ImageError`."""
+        key = _key(encoder, f"{node.statistics} {node.zoom:g}", node.image)
+        if key not in self._styles:
+            self._styles[key] = references(
+                encoder, lambda side: self._picture(node.image, side), node.statistics, node.zoom
+            )
+        known = self._styles[key]
+        for layer in node.layers or ():
+            if layer >= len(known):
+                raise EncoderError(
+                    f"found layer {layer}, expected 0 to {len(known) - 1} of {encoder.info.name}"
+                )
+        return known if node.layers is None else [known[layer] for layer in node.layers]
+
+
+def bridged(text: Tensor, encoder: Encoder, share: float) -> Tensor:
+    """An embedded text `[D]` moved towards the pictures by `share` of the mean gap.
+
+    Texts and pictures lie in two separate cones (Liang et al., "Mind the Gap",
+    2022), so the text itself is a goal that no picture reaches. Raises
+    `EncoderError` for a model without statistics of its gap.
+    """
+    gap: Tensor | None = getattr(encoder, "gap", None)
+    if gap is None:
+        raise EncoderError(
+            f"{encoder.info.name}: nothing is known of the gap between its texts and pictures; "
+            "leave `bridge` out"
+        )
+    return F.normalize(text + share * gap, dim=0)
+
+
+def _texts(feature: Feature) -> list[str]:
+    return [feature.text] if feature.text else list(feature.texts or [])
+
+
+def _key(encoder: Encoder, kind: str, what: str) -> tuple[str, str, str]:
+    return (encoder.info.name, kind, what)
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """What views are compared with.
+
+    features  by target: for each encoder the embeddings of its features, `[R, F, D]`
+    styles    by target and constraint: for each encoder the goals of its layers
+    """
+
+    features: Mapping[int, Sequence[Tensor]]
+    styles: Mapping[tuple[int, int], Sequence[Sequence[Goal]]]
+
+
+def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
+    """Embed all features of all runs of a plan, and look at the references of its styles.
+
+    Raises `ConfigError` naming every text that is too long and every picture that
+    cannot be had, or `EncoderError`.
+    """
+    problems = sorted(set(_faults(plan, encoders, cache)))
+    if problems:
+        raise ConfigError(problems)
+    features: dict[int, list[Tensor]] = {}
+    styles: dict[tuple[int, int], list[list[Goal]]] = {}
+    for index, target in enumerate(plan.experiment.targets):
+        if target.active and target.features:
+            flat = [f for e in plan.experiments for f in e.targets[index].features]
+            features[index] = [
+                cache.embed(encoder, flat).unflatten(0, (plan.runs, len(target.features)))
+                for encoder in encoders
+            ]
+        for place, _ in styles_of(target):
+            peers = [e.targets[index].constraints[place] for e in plan.experiments]
+            styles[index, place] = [_goals(cache, encoder, peers) for encoder in encoders]
+    return Prompts(features, styles)
+
+
+def styles_of(target: Target) -> Iterator[tuple[int, Style]]:
+    """The styles of a target that is not switched off, with their places among the constraints."""
+    for place, node in enumerate(target.constraints if target.active else ()):
+        if isinstance(node, Style):
+            yield place, node
+
+
+def _goals(cache: PromptCache, encoder: Encoder, peers: Sequence[object]) -> list[Goal]:
+    """The goals of the same style of R runs, layer by layer."""
+    rows = [cache.style(encoder, node) for node in peers if isinstance(node, Style)]
+    return [for_runs(layer) for layer in zip(*rows, strict=True)]
+
+
+def _faults(
+    plan: Plan, encoders: Sequence[Encoder], cache: PromptCache
+) -> Iterator[Problem]:
+    """Texts that are too long for an encoder and pictures that cannot be read."""
+    for experiment in plan.experiments:
+        for t, target in enumerate(experiment.targets):
+            for f, feature in enumerate(target.features if target.active else ()):
+                key = f"targets[{t}].features[{f}]"
+                for encoder in encoders:
+                    for text in () if feature.truncate else _texts(feature):
+                        if message := _too_long(encoder, text):
+                            yield Problem("", 0, 0, f"{key}.text", message)
+                    if not _texts(feature):
+                        try:
+                            cache.embed(encoder, [feature])
+                        except ImageError as e:
+                            yield Problem("", 0, 0, f"{key}.image", str(e))
+            for c, style in styles_of(target):
+                key = f"targets[{t}].constraints[{c}].style"
+                for encoder in encoders:
+                    try:
+                        cache.style(encoder, style)
+                    except ImageError as e:
+                        yield Problem("", 0, 0, f"{key}.image", str(e))
+                    except EncoderError as e:
+                        place = key if style.layers is None else f"{key}.layers"
+                        yield Problem("", 0, 0, place, str(e))
+
+
+def _too_long(encoder: Encoder, text: str) -> str | None:
+    context, count = encoder.info.context, getattr(encoder, "count_tokens", None)
+    tokens = count(text) if context and count else None
+    if not context or not tokens or tokens <= context:
+        return None
+    return (
+        f"a text of {tokens} tokens found, at most {context} expected by {encoder.info.name}; "
+        "`truncate: true` cuts it"
+    )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What the views of a target got from one encoder.
+
+    loss        `[R]`, summed over views, the target's weight not yet included
+    similarity  `[R, N, F]`, 100 * cosine, scaled by `scale` and `feature_scale`, no gradient
+    used        `[R, N, F]` 0 or 1, which features the selection took; None: all
+    each        `[R, N, F]`, loss of each feature without its weight, no gradient
+    """
+
+    loss: Tensor
+    similarity: Tensor
+    used: Tensor | None
+    each: Tensor
+
+
+class Weighing:
+    """Weights and scales of the active features of a target: tables where they can be.
+
+    `plan` is looked at on the host; the numbers go to `device`.
+    """
+
+    def __init__(self, plan: TargetPlan, device: torch.device):
+        self.bounds = [b.to(device) for b in plan.feature_bounds]
+        self.plain = not any(b.live for b in self.bounds)
+        if self.plain:
+            self.weight = join([b.tables["weight"] for b in self.bounds])
+            scale = join([b.tables["scale"] for b in plan.feature_bounds])
+            self.scale = None if bool((scale.data == 1).all()) else scale.to(device)
+        self.capped = any(n.target_similarity is not None for n in self.nodes)
+
+    @property
+    def nodes(self) -> list[Feature]:
+        """The features."""
+        return [b.node for b in self.bounds]  # type: ignore[misc]
+
+    def at(self, step: int | Tensor, own: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Weights, scales and greatest similarities for similarities `own` `[R, N, F]`.
+
+        Each `[R|1, N|1, F]`; None stands for scales of one, and for no limit.
+        """
+        if self.plain and not self.capped:
+            return self.weight.at(step), None if self.scale is None else self.scale.at(step), None
+        params = [
+            b.at(step, own[..., i]) if b.live else b.at(step) for i, b in enumerate(self.bounds)
+        ]
+        shape = own.shape[:2]
+        weight = torch.stack([p.weight[..., 0].expand(shape) for p in params], -1)
+        scale = torch.stack([p.scale[..., 0].expand(shape) for p in params], -1)
+        if not self.capped:
+            return weight, scale, None
+        free = own.new_full((1, 1), 200.0)
+        caps = [free if p.target_similarity is None else p.target_similarity[..., 0]
+                for p in params]
+        return weight, scale, torch.stack([c.expand(shape) for c in caps], -1)
+
+
+def similarities(views: Tensor, features: Tensor) -> Tensor:
+    """Cosines of unit rows: `[R, N, D]` and `[R, F, D]` give `[R, N, F]`."""
+    return torch.bmm(views, features.transpose(1, 2))
+
+
+def distances(views: Tensor, features: Tensor, cosine: Tensor, kinds: Sequence[str]) -> Tensor:
+    """The loss of each view and feature, `[R, N, F]`, by the feature's kind of loss."""
+    if set(kinds) == {"cosine"}:
+        return 1 - cosine
+    columns = []
+    for i, kind in enumerate(kinds):
+        if kind == "cosine":
+            columns.append(1 - cosine[..., i])
+            continue
+        difference = views - features[:, None, i]
+        size = difference.abs() if kind in ("l1", "mae") else difference.square()
+        columns.append(100 * size.mean(-1))
+    return torch.stack(columns, -1)
+
+
+def score(
+    target: Target, weighing: Weighing, views: Tensor, features: Tensor, percent: Tensor,
+    step: int | Tensor,
+) -> Scores:
+    """Rate embedded views `[R, N, D]` by the active features `[R, F, D]` of a target.
+
+    `percent` `[R, 1, F]` makes similarities of cosines: 100 times what `feature_scale` asks.
+    """
+    cosine = similarities(views, features)
+    own = cosine.detach() * percent
+    weight, scale, limit = weighing.at(step, own)
+    similarity = own if scale is None else own * scale
+    kinds = [n.loss for n in weighing.nodes]
+    each = distances(views, features, cosine, kinds)
+    if limit is not None:
+        each = torch.where(100 * cosine.detach() < limit, each, each.detach())
+    if target.select == "mix":
+        mixed = (weight[..., None] * features[:, None]).sum(2)
+        mixed = mixed / weight.abs().sum(-1, keepdim=True).clamp(min=1e-12)
+        kind = kinds[0]
+        if kind == "cosine":
+            per_view = 1 - F.cosine_similarity(views, mixed, dim=-1)
+        else:
+            size = (views - mixed).abs() if kind in ("l1", "mae") else (views - mixed).square()
+            per_view = 100 * size.mean(-1)
+        return Scores(per_view.sum(1), similarity, None, each.detach())
+    used = chosen(similarity, target)
+    counted = weight * each if used is None else used * weight * each
+    return Scores(counted.sum((1, 2)), similarity, used, each.detach())
+
+
+def chosen(similarity: Tensor, target: Target) -> Tensor | None:
+    """Which features count for each view: `[R, N, F]` of 0 and 1, or None for all."""
+    if target.select == "all":
+        return None
+    best = similarity.argmax(-1) if target.select == "best" else similarity.argmin(-1)
+    return F.one_hot(best, similarity.shape[-1]).to(similarity.dtype)
+
+
+def fair_scales(cosine: Tensor) -> Tensor:
+    """Factors `[R, F]` that make the start's similarities `[R, F]` equal.
+
+    The least similar feature gets 1. Similarities of zero or less, for which no
+    factor exists, count as 0.01 (the original turned their sign).
+    """
+    floor = cosine.clamp(min=0.01)
+    return floor.amin(1, keepdim=True) / floor

@@ -1,0 +1,84 @@
+"""What is known of views without their pixels, worked out for some steps at once.
+
+Angles, places and colours of a step are dozens of operations on a few numbers;
+done for thirty-two steps together they cost no more than for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from clipig.engine.window_parts import at_step, by_step, tensors
+from clipig.ops.transforms.chain import Part
+
+STEPS = 32
+"""at once"""
+VIEWS = 1 << 16
+"""and how many views these may be, for the sake of memory"""
+
+Parts = tuple[Part, ...]
+
+
+class Window:
+    """The parts of a chain (`chain.prepare`) for a window of steps.
+
+    `make(first, count)` prepares `count` steps from `first` on, ordered by step, then
+    by run. `first` and `last` (not included) are those of the phase; `views` counts one run's.
+    Steps that are tensors live on `device`.
+    """
+
+    def __init__(
+        self, make: Callable[[int, int], Parts], first: int, last: int, runs: int, views: int,
+        device: torch.device,
+    ):
+        self._make, self._runs, self._first, self._last = make, runs, first, last
+        self._count = max(1, min(STEPS, VIEWS // max(runs * views, 1), last - first))
+        self._begin = -1
+        self._steps: list[Parts] = []
+        self._held: Parts | None = None
+        self._held_first = -1
+        self._origin = torch.zeros((), dtype=torch.int64, device=device)
+        self._rows = torch.arange(runs, device=device)
+
+    def at(self, step: int) -> Parts:
+        """Those of a step."""
+        begin = self._start(step)
+        if begin != self._begin:
+            self._steps = by_step(self._make(begin, self._count), self._runs, self._count)
+            self._begin = begin
+        return self._steps[step - begin]
+
+    def hold(self, step: int) -> None:
+        """Bring the window of a step to where `read` finds it; tensors stay where they are."""
+        begin = self._start(step)
+        if begin == self._held_first:
+            return
+        parts = self._make(begin, self._count)
+        if self._held is None:
+            self._held = parts
+        else:
+            for old, new in zip(tensors(self._held), tensors(parts), strict=True):
+                old.copy_(new)
+        self._origin.fill_(begin)
+        self._held_first = begin
+
+    def read(self, step: Tensor) -> Parts | None:
+        """Those of a step that is counted on the device; None if no window is held.
+
+        Does the same work on the same tensors for every step, as a graph needs.
+        """
+        if self._held is None:
+            return None
+        return at_step(self._held, self._runs, (step - self._origin) * self._runs + self._rows)
+
+    def _start(self, step: int) -> int:
+        """Where the window of a step begins.
+
+        Windows begin at multiples of their length, so that a resumed run works out the
+        same ones; the last ends with the phase.
+        """
+        begin = step - (step - self._first) % self._count
+        return min(begin, self._last - self._count)

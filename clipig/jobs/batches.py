@@ -1,0 +1,247 @@
+"""Batches of runs: what `rank`, `grid` and their Ray workers all do.
+
+A `Batch` is work that can be done anywhere: it is made of values, and `make`
+turns it into pictures and scores without writing a file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from clipig.config.runs import row_keys
+from clipig.config.schema import Experiment
+from clipig.engine.events import Event, Finished, State, Step
+from clipig.engine.goals import encode_prompts
+from clipig.engine.loop import optimize
+from clipig.engine.state import join_states, split_state
+from clipig.errors import ClipigError, ConfigError, Problem
+from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
+from clipig.ops.canvases import Picture
+from clipig.outputs.pictures import describe
+from clipig.plan.compiler import split
+from clipig.session import Group, Session, pick_device, starts
+
+Tick = Callable[[int], None]
+"""Called with how many more steps of runs are done."""
+
+ON_CPU, ON_GPU = 16, 64
+"""Runs per batch. On a CPU a step costs the same per run from 2 to 32 of them
+(benchmarks/batch_size.py), so the size only decides what an interruption loses."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its name, which no other job of the folder has, and its settled experiment.
+
+    `key` is kept with the result, to tell whether a job has changed since.
+    """
+
+    name: str
+    experiment: Experiment
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How results are rated: by the last views of `recipe` (None: of the run's own)."""
+
+    recipe: Experiment | None = None
+    views: int = 50
+    judge: str | None = None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Jobs to be done together.
+
+    `until` stops after so many steps of the recipe; `states` (one per job) is
+    where they go on; `keep` asks for the states at the end.
+    """
+
+    name: str
+    jobs: tuple[Job, ...]
+    scoring: Scoring = Scoring()
+    until: int | None = None
+    states: tuple[State, ...] = ()
+    keep: bool = False
+
+    @property
+    def steps(self) -> int:
+        """Steps of runs to be made."""
+        done = self.states[0].step if self.states else 0
+        return len(self.jobs) * ((self.until or _length(self.jobs[0].experiment)) - done)
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of one job. Similarities are 100 * cosine.
+
+    picture  uint8 `[3, H, W]`, as it is written to the PNG; None if there is none
+    last     similarity in the last step, over the views that guided it
+    fresh    over fresh views
+    held_out over fresh views, by the judge
+    error    why there is no score, else ""
+    """
+
+    name: str
+    seed: int
+    picture: Tensor | None = None
+    last: float | None = None
+    fresh: float | None = None
+    held_out: float | None = None
+    look: Look | None = None
+    seconds: float = 0.0
+    error: str = ""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    state: State | None = None
+    key: str = ""
+
+
+def group_size(device: str) -> int:
+    """How many runs a batch has if nobody says so."""
+    return ON_CPU if pick_device(device).type == "cpu" else ON_GPU
+
+
+NO_ROW = (
+    "found `row`, which these runs do not have; expected the key `row` beside it "
+    "(`--set row=.5`, or in a grid an axis `row: [0, .5, 1]`)"
+)
+
+
+def settle(session: Session, experiment: Experiment) -> Experiment:
+    """The experiment as one run, with its prompts filled and its models by their own names.
+
+    The seed stays as it is. Raises `ConfigError`, also for a formula of `row` if the
+    config does not say where the run stands, or `EncoderError`.
+    """
+    if experiment.row is None and (keys := row_keys(experiment)):
+        raise ConfigError([Problem("", 0, 0, key, NO_ROW) for key in keys])
+    one = session.settle(experiment.model_copy(update={"runs": 1}))[0]
+    named = [
+        model.model_copy(update={"name": info.name})
+        for model, info in zip(one.model, session.infos(one), strict=True)
+    ]
+    return one.model_copy(update={"seed": experiment.seed, "model": named})
+
+
+def chunks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
+    """Jobs that can share a batch, `size` at most."""
+    found = []
+    for places in split([job.experiment for job in jobs]):
+        rows = [jobs[i] for i in places]
+        found += [tuple(rows[i : i + size]) for i in range(0, len(rows), size)]
+    return found
+
+
+def _length(experiment: Experiment) -> int:
+    return int(experiment.epochs.numbers()[0]) - int(experiment.start_epoch.numbers()[0])
+
+
+def make(session: Session, batch: Batch, tick: Tick | None = None) -> list[Made]:
+    """Do the jobs of a batch. A job that fails is reported in its `Made`, the others go on."""
+    try:
+        return _make(session, batch, tick)
+    except (ClipigError, RuntimeError, ValueError, OSError) as fault:
+        if len(batch.jobs) == 1:
+            job = batch.jobs[0]
+            reason = str(fault) or type(fault).__name__
+            return [Made(job.name, job.experiment.seed or 0, error=reason, key=job.key)]
+    found = []
+    for i, job in enumerate(batch.jobs):  # find out which of them it was
+        states = batch.states[i : i + 1]
+        alone = Batch(batch.name, (job,), batch.scoring, batch.until, states, batch.keep)
+        found += make(session, alone)
+    return found
+
+
+def _make(session: Session, batch: Batch, tick: Tick | None) -> list[Made]:
+    found: dict[int, Made] = {}
+    began = time.monotonic()
+    for group, event in _ends(session, batch, tick):
+        picture = event.picture() if isinstance(event, Step) else event.picture
+        epochs = event.epoch + 1 if isinstance(event, Step) else event.epochs
+        pixels = _pixels(picture)
+        fresh, held_out = _scores(session, batch, group, pixels)
+        states = split_state(event.state()) if batch.keep else [None] * len(group.rows)
+        seconds = (time.monotonic() - began) / len(group.rows)
+        for i, row in enumerate(group.rows):
+            job = batch.jobs[row]
+            alive = bool(event.alive[i])
+            fault = "" if alive else "diverged; the picture is the last good one"
+            last = float(event.similarity[i])
+            texts = describe(group, i, last, epochs, seconds)
+            found[row] = Made(
+                job.name, group.plan.seeds[i], pixels[i],
+                last if alive else None, fresh[i] if alive else None,
+                held_out[i] if alive else None, describe_look(pixels[i].float() / 255), seconds,
+                fault, texts, states[i], job.key,
+            )
+        began = time.monotonic()
+    return [found[row] for row in range(len(batch.jobs))]
+
+
+def _pixels(picture: Picture) -> Tensor:
+    rgb = torch.nan_to_num(picture.rgb.detach()).clamp(0, 1).cpu()
+    return (rgb * 255 + 0.5).to(torch.uint8)
+
+
+def _scores(
+    session: Session, batch: Batch, group: Group, pixels: Tensor
+) -> tuple[Sequence[float], Sequence[float | None]]:
+    """Of fresh views by the guide, and by the judge if there is one."""
+    scoring = batch.scoring
+    own = [batch.jobs[row].experiment for row in group.rows]
+    seen = own if scoring.recipe is None else [
+        scoring.recipe.model_copy(update={"seed": e.seed}) for e in own
+    ]
+    rgb = pixels.float() / 255
+    fresh = fresh_similarity(session, seen, rgb, scoring.views)
+    if scoring.judge is None:
+        return fresh, [None] * len(own)
+    return fresh, fresh_similarity(session, seen, rgb, scoring.views, scoring.judge)
+
+
+def _ends(
+    session: Session, batch: Batch, tick: Tick | None
+) -> Iterator[tuple[Group, Step | Finished]]:
+    """The event at which each group's pictures are wanted."""
+    experiments = [job.experiment for job in batch.jobs]
+    if batch.until is None and not batch.states:
+        events = session.render(experiments)
+    else:
+        events = _partial(session, batch, experiments)
+    for group, event in events:
+        if isinstance(event, Step):
+            if tick is not None:
+                tick(len(group.rows))
+            if event.step == batch.until and event.step < group.plan.steps:
+                yield group, event
+        elif isinstance(event, Finished):
+            yield group, event
+
+
+def _partial(
+    session: Session, batch: Batch, experiments: Sequence[Experiment]
+) -> Iterator[tuple[Group, Event]]:
+    """Events from the batch's states until its last step."""
+    for group in session.plan(experiments):
+        loaded = session.encoders(group.plan.experiment)
+        prompts = encode_prompts(group.plan, loaded, session.prompts)
+        state = join_states([batch.states[r] for r in group.rows]) if batch.states else None
+        for event in optimize(group.plan, loaded, prompts, starts(group.plan), state):
+            yield group, event
+            if isinstance(event, Step) and batch.until == event.step < group.plan.steps:
+                break
+
+
+def execute(
+    session: Session, batches: Sequence[Batch], tick: Tick | None = None
+) -> Iterator[tuple[Batch, list[Made]]]:
+    """Do batches one after the other, here."""
+    for batch in batches:
+        yield batch, make(session, batch, tick)

@@ -1,0 +1,79 @@
+"""What a run will cost, by trying a step of each phase."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+
+from clipig.engine.execution import Settings
+from clipig.engine.goals import encode_prompts
+from clipig.engine.loop import Studio
+from clipig.plan.compiler import Phase
+from clipig.session import Group, Session, load_mask, starts
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of a group of runs.
+
+    step_seconds    seconds of one step, by phase
+    seconds         of all steps together, without loading
+    peak_bytes      greatest memory of the process (CPU) or of the device
+    """
+
+    step_seconds: tuple[float, ...]
+    seconds: float
+    peak_bytes: int
+
+
+def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
+    """Make `tries` steps of each phase and count up.
+
+    Phases of the same size and number of views are tried once. Loads the
+    weights. Raises what loading raises.
+    """
+    loaded = session.encoders(group.plan.experiment)
+    prompts = encode_prompts(group.plan, loaded, session.prompts)
+    studio = Studio(
+        group.plan, loaded, prompts, starts(group.plan), None, load_mask(group.plan), Settings()
+    )
+    device = loaded[0].device
+    known: dict[object, float] = {}
+    costs = []
+    for phase in group.plan.phases:
+        kind = (phase.size, sum(t.views for t in phase.targets), len(phase.targets),
+                len(phase.postproc))
+        if kind not in known:
+            known[kind] = _seconds(studio, phase, tries, device)
+        costs.append(known[kind])
+    steps = [p.last - p.first for p in group.plan.phases]
+    total = sum(c * n for c, n in zip(costs, steps, strict=True))
+    return Estimate(tuple(costs), total, peak_memory(device))
+
+
+def _seconds(studio: Studio, phase: Phase, tries: int, device: torch.device) -> float:
+    studio.begin(phase)
+    studio.advance(phase.first)  # the first step also allocates and compiles
+    _wait(device)
+    begun = time.perf_counter()
+    for _ in range(tries):
+        studio.advance(phase.first)
+    _wait(device)
+    return (time.perf_counter() - begun) / tries
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the greatest use so far, of the device or of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

@@ -1,0 +1,193 @@
+"""A folder of many runs: pictures, thumbnails and a record of every batch that is complete.
+
+A batch counts once its record is there. The record is written last and appears
+whole or not at all, so whatever ends the program (Ctrl-C, kill -9, the power)
+costs the batches that were being worked on and nothing else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from clipig.engine.checkpoints import load_state, save_state
+from clipig.engine.events import State
+from clipig.engine.state import join_states, split_state
+from clipig.errors import OutputError
+from clipig.images import save_png, to_bytes
+from clipig.jobs.batches import Batch, Made
+from clipig.jobs.fresh_views import Look
+
+THUMB = 112
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished job, as it is kept in a record."""
+
+    name: str
+    seed: int
+    last: float | None
+    fresh: float | None
+    held_out: float | None
+    look: Look | None
+    seconds: float
+    error: str
+    picture: str
+    thumb: str
+    """files, relative to the folder, or empty"""
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The files below `root`. `stage` keeps candidates and finals apart."""
+
+    root: Path
+
+    def picture(self, stage: str, name: str) -> Path:
+        return self.root / stage / f"{name}.png"
+
+    def thumb(self, stage: str, name: str) -> Path:
+        return self.root / "thumbs" / stage / f"{name}.jpg"
+
+    def record(self, stage: str, batch: str) -> Path:
+        return self.root / "parts" / stage / f"{batch}.json"
+
+    def states(self, stage: str, batch: str) -> Path:
+        return self.root / "parts" / stage / f"{batch}.safetensors"
+
+    def write(self, stage: str, batch: Batch, made: Sequence[Made]) -> list[Row]:
+        """Keep what came of a batch; its record is the last that is written."""
+        rows = []
+        for m in made:
+            picture, thumb = self.picture(stage, m.name), self.thumb(stage, m.name)
+            if m.picture is not None:
+                _make(picture.parent)
+                _make(thumb.parent)
+                save_png(m.picture.float() / 255, picture, m.texts, overwrite=True)
+                save_thumb(m.picture.float() / 255, thumb)
+            there = m.picture is not None
+            rows.append(Row(
+                m.name, m.seed, m.last, m.fresh, m.held_out, m.look, round(m.seconds, 3), m.error,
+                picture.relative_to(self.root).as_posix() if there else "",
+                thumb.relative_to(self.root).as_posix() if there else "", m.key,
+            ))
+        record = self.record(stage, batch.name)
+        _make(record.parent)
+        kept = [m.state for m in made if m.state is not None]
+        if kept:
+            names = json.dumps([m.name for m in made if m.state is not None])
+            save_state(self.states(stage, batch.name), join_states(kept), "", {"names": names})
+        write_text(record, json.dumps(
+            {"format": FORMAT, "rows": [asdict(row) for row in rows]}, indent=0
+        ))
+        return rows
+
+    def rows(self, stage: str) -> dict[str, Row]:
+        """All finished jobs of a stage by name. Records that are damaged do not count."""
+        found = {}
+        for path in sorted(self.record(stage, "x").parent.glob("*.json")):
+            for row in _read_rows(path):
+                found[row.name] = row
+        return found
+
+    def load_states(self, stage: str) -> dict[str, State]:
+        """The states that were kept in a stage, by name."""
+        found: dict[str, State] = {}
+        for path in sorted(self.states(stage, "x").parent.glob("*.safetensors")):
+            state, about = load_state(path, "")
+            found.update(zip(json.loads(about["names"]), split_state(state), strict=True))
+        return found
+
+    def drop_states(self, stage: str) -> None:
+        """Remove the states of a stage that nobody needs any more."""
+        for path in self.states(stage, "x").parent.glob("*.safetensors"):
+            path.unlink(missing_ok=True)
+
+
+def _read_rows(path: Path) -> Iterator[Row]:
+    try:
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        if data["format"] != FORMAT:
+            return
+        for raw in data["rows"]:
+            look = None if raw["look"] is None else Look(**raw["look"])
+            yield Row(**{**raw, "look": look})
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+
+
+def save_thumb(picture: Any, path: Path, side: int = THUMB) -> None:
+    """A small JPEG of a picture `[3, H, W]` in 0..1, for pages that show hundreds."""
+    image = Image.fromarray(to_bytes(picture)).convert("RGB")
+    factor = side / max(image.size)
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    enlarge = factor >= 2
+    kind = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
+    _atomically(path, lambda file: image.resize(size, kind).save(file, "JPEG", quality=85))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all. Raises `OutputError`."""
+    _atomically(path, lambda file: file.write(text.encode("utf-8")))
+
+
+def _atomically(path: Path, write: Any) -> None:
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.stem[:60]}-", suffix=".tmp", delete=False
+        ) as file:
+            temporary = Path(file.name)
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as fault:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {_reason(fault)}") from fault
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise OutputError(f"{folder}: cannot be made: {_reason(fault)}") from fault
+
+
+def _reason(fault: OSError) -> str:
+    return (fault.strerror or str(fault)).lower()
+
+
+def claim_folder(wanted: Path) -> Path:
+    """Make `wanted`, or the first free one of `wanted-2`, `wanted-3` ... Raises `OutputError`."""
+    number = 1
+    while True:
+        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            if path.is_dir() and not any(path.iterdir()):
+                return path
+            path.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            continue
+        except OSError as fault:
+            raise OutputError(f"{path}: cannot be made: {_reason(fault)}") from fault
+        return path
+
+
+def shell(*words: str) -> str:
+    """A command line that can be copied."""
+    return " ".join(shlex.quote(str(w)) for w in words)

@@ -1,0 +1,256 @@
+"""A grid as pictures: what is missing is made, and a page shows what is there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from clipig.config.dump import dump
+from clipig.config.grid import Cell, Loaded, make_cell
+from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
+from clipig.images import load_image, save_png
+from clipig.jobs.batches import Batch, Job, Made, Scoring, Tick, chunks, execute, settle
+from clipig.jobs.folder import Folder, Row, write_text
+from clipig.jobs.ranking import Execute, first_prompt
+from clipig.outputs.contact_sheet import contact_sheet
+from clipig.outputs.pages.explorer import write_explorer
+from clipig.outputs.pages.model import Axis, Explorer, Recipe, Status
+from clipig.outputs.pages.model import Cell as PageCell
+from clipig.outputs.places import slug
+from clipig.session import Session
+from clipig.values.faults import found, nearest
+
+STAGE = "pictures"
+SHOWN = 20
+"""Problems of cells that are told; more say nothing new."""
+
+
+@dataclass(frozen=True)
+class GridRun:
+    """A grid, the cells that are wanted, how they are rated and where they are kept."""
+
+    loaded: Loaded
+    seed: int
+    folder: Folder
+    scoring: Scoring = field(default_factory=Scoring)
+    group: int = 16
+
+    @property
+    def id(self) -> str:
+        """Keys the favourites in the browser: the same when a grid is resumed."""
+        return f"{self.loaded.name}-{self.seed}"
+
+
+def save_run(run: GridRun, text: str) -> None:
+    """Keep the grid's text and seed in the folder. Raises `OutputError`."""
+    write_text(run.folder.root / "grid.yaml", text)
+    write_text(run.folder.root / "settings.json", json.dumps({"seed": run.seed}) + "\n")
+
+
+def stored_seed(root: Path) -> int | None:
+    """The seed of the grid that was begun in a folder, None if there is none."""
+    path = root / "settings.json"
+    if not path.exists():
+        return None
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["seed"])
+    except (OSError, ValueError, KeyError, TypeError) as fault:
+        raise OutputError(f"{root}: no grid that could be resumed ({fault})") from fault
+
+
+def select(
+    loaded: Loaded, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
+) -> list[tuple[int, ...]]:
+    """The places that `--only`, `--shard` and `--limit` leave. Raises `UsageError`."""
+    wanted: dict[str, set[str]] = {}
+    axes = loaded.grid.axes
+    for text in only:
+        axis, equals, names = text.partition("=")
+        if not equals or axis not in axes:
+            hint = nearest(axis, axes) or f" (axes are {', '.join(axes)})"
+            raise UsageError(f"--only {text}: expected AXIS=VALUE, found the axis {axis!r}{hint}")
+        known = [e.name for e in axes[axis]]
+        parts = [names] if names in known else [n.strip() for n in names.split(",")]
+        for name in parts:
+            if name not in known:
+                hint = nearest(name, known) or f" (known are {', '.join(known[:12])} ...)"
+                raise UsageError(f"--only {text}: {found(name)} is not on the axis{hint}")
+            wanted.setdefault(axis, set()).add(name)
+    chosen = [
+        index for index in loaded.coordinates()
+        if all(
+            axis not in wanted or label in wanted[axis]
+            for axis, label in zip(axes, loaded.labels(index), strict=True)
+        )
+    ]
+    if shard is not None:
+        match = re.fullmatch(r"(\d+)/(\d+)", shard)
+        if match is None or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"--shard {shard}: expected i/n with 1 <= i <= n, e.g. 2/4")
+        chosen = chosen[int(match[1]) - 1 :: int(match[2])]
+    return chosen if limit is None else chosen[:limit]
+
+
+def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) -> list[Cell]:
+    """The cells at these places, ready to run. Raises `ConfigError` with the faults of all."""
+    cells: list[Cell] = []
+    problems: set[Problem] = set()
+    names = run.loaded.cell_names()
+    for place in places:
+        try:
+            cell = make_cell(run.loaded, place, run.seed)
+            experiment = settle(session, cell.experiment)
+            cells.append(replace(cell, name=names[cell.index], experiment=experiment))
+        except ConfigError as e:
+            problems.update(e.problems)
+    if problems:
+        raise ConfigError(sorted(problems)[:SHOWN])
+    return cells
+
+
+def jobs_of(session: Session, cells: Sequence[Cell]) -> list[Job]:
+    """The jobs of cells, each with the hash of its config and of the models' weights."""
+    return [
+        Job(c.name, c.experiment, _key("\n".join([
+            dump(c.experiment), *(info.checksum for info in session.infos(c.experiment)),
+        ])))
+        for c in cells
+    ]
+
+
+def _key(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def batches_of(jobs: Sequence[Job], run: GridRun) -> list[Batch]:
+    """Jobs in batches whose names follow from what is in them."""
+    batches = []
+    for part in chunks(jobs, run.group):
+        name = _key("\n".join(f"{job.name} {job.key}" for job in part))
+        batches.append(Batch(name, part, run.scoring))
+    return batches
+
+
+def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, Row]:
+    """Rows of jobs that are done and have not changed since. Failed ones count as done."""
+    keys = {job.name: job.key for job in jobs}
+    return {
+        name: row for name, row in run.folder.rows(STAGE).items() if keys.get(name) == row.key
+    }
+
+
+def open_batches(
+    run: GridRun, jobs: Sequence[Job], again: bool = False
+) -> tuple[list[Batch], dict[str, Row]]:
+    """What is left to do, in the batches of an undisturbed run, and what is done.
+
+    `again` tries cells that failed once more.
+    """
+    done = {n: r for n, r in finished(run, jobs).items() if not (again and r.error)}
+    left = []
+    for batch in batches_of(jobs, run):
+        missing = tuple(job for job in batch.jobs if job.name not in done)
+        if len(missing) == len(batch.jobs):
+            left.append(batch)
+        elif missing:
+            name = _key("\n".join(f"{job.name} {job.key}" for job in missing))
+            left.append(replace(batch, name=name, jobs=missing))
+    return left, done
+
+
+def make_grid(
+    session: Session, run: GridRun, jobs: Sequence[Job], execute: Execute = execute,
+    tick: Tick | None = None, again: bool = False,
+) -> Iterator[dict[str, Row]]:
+    """Make what is missing; after each batch all rows so far."""
+    left, done = open_batches(run, jobs, again)
+    yield done
+    for batch, made in execute(session, left, tick):
+        done = {**done, **_written(run, batch, made)}
+        yield done
+
+
+def _written(run: GridRun, batch: Batch, made: Sequence[Made]) -> dict[str, Row]:
+    return {row.name: row for row in run.folder.write(STAGE, batch, made)}
+
+
+Command = Callable[[Cell, Row], str]
+"""The command line that makes a cell again."""
+
+
+def write_page(
+    run: GridRun, cells: Sequence[Cell], rows: dict[str, Row], command: Command
+) -> Path:
+    """`index.html` and `data.js`; returns the page. Cells without a row are shown as missing."""
+    grid = run.loaded.grid
+    axes = tuple(Axis(name, tuple(e.name for e in values)) for name, values in grid.axes.items())
+    guides = dict.fromkeys(m.name for c in cells for m in c.experiment.model)
+    page = Explorer(
+        run.id, run.loaded.title, axes,
+        tuple(_page_cell(cell, rows.get(cell.name), command) for cell in cells),
+        _recipes(run.loaded, cells), ", ".join(guides), run.scoring.judge or "",
+    )
+    return write_explorer(run.folder.root, page)
+
+
+def _page_cell(cell: Cell, row: Row | None, command: Command) -> PageCell:
+    prompt = first_prompt(cell.experiment)
+    if row is None:
+        return PageCell(cell.index, "missing", prompt=prompt, seed=cell.experiment.seed)
+    status: Status = "failed" if row.error else "done"
+    return PageCell(
+        cell.index, status, row.picture, row.thumb, prompt, row.seed, row.fresh, row.held_out,
+        None, command(cell, row), row.error,
+    )
+
+
+def _recipes(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Recipe, ...]:
+    """One recipe per value of the third axis, or one for all: those of the first cells."""
+    axes = list(loaded.grid.axes.values())
+    if not cells:
+        return ()
+    if len(axes) < 3:
+        return (Recipe(cells[0].name, dump(cells[0].experiment)),)
+    first: dict[int, Cell] = {}
+    for cell in cells:
+        first.setdefault(cell.index[2], cell)
+    if len(first) < len(axes[2]):
+        return tuple(Recipe(c.labels[2], dump(c.experiment)) for c in first.values())[:1]
+    return tuple(
+        Recipe(axes[2][i].name, dump(first[i].experiment)) for i in range(len(axes[2]))
+    )
+
+
+def write_sheets(run: GridRun, cells: Sequence[Cell], rows: dict[str, Row]) -> list[Path]:
+    """A contact sheet per method (the axes after the second), rows as on the page."""
+    axes = list(run.loaded.grid.axes.values())
+    groups: dict[tuple[int, ...], list[Cell]] = {}
+    for cell in cells:
+        if (row := rows.get(cell.name)) is not None and row.thumb:
+            groups.setdefault(cell.index[2:], []).append(cell)
+    written = []
+    for place, members in sorted(groups.items()):
+        members.sort(key=lambda c: (c.index[1] if len(c.index) > 1 else 0, c.index[0]))
+        pictures, labels = [], []
+        for cell in members:
+            try:
+                pictures.append(load_image(run.folder.root / rows[cell.name].thumb))
+            except ClipigError:
+                continue
+            labels.append(f"{' '.join(cell.labels[:2])} {_show(rows[cell.name].fresh)}")
+        if not pictures:
+            continue
+        columns = len({c.index[0] for c in members})
+        names = [axes[2 + k][i].name for k, i in enumerate(place)]
+        path = run.folder.root / f"{'_'.join(['contact_sheet', *map(slug, names)])}.png"
+        save_png(contact_sheet(pictures, labels, columns=columns), path, overwrite=True)
+        written.append(path)
+    return written
+
+
+def _show(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

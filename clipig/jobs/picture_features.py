@@ -1,0 +1,223 @@
+"""Image features of many pictures, each worked out once.
+
+The cache has one small file per picture and model, named by the hash of the
+picture's bytes and by the checksum of the weights: a renamed file is known, a
+changed one is not, and no two models are ever mixed up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from clipig.encoders.protocol import Encoder, EncoderInfo
+from clipig.errors import ClipigError, ImageError
+from clipig.images import load_image
+from clipig.web import cache_dir, cached_path, is_url
+
+SUFFIXES = frozenset((
+    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".tga",
+))
+"""What is taken from a folder; files that are named are tried whatever they are called."""
+BATCH = 64
+_VERSION = 1  # of the way from a file to a feature
+
+
+@dataclass(frozen=True)
+class Features:
+    """Pictures that could be read, with their features `[N, D]` (unit rows, float32, CPU)."""
+
+    names: tuple[str, ...]
+    rows: Tensor
+    problems: tuple[tuple[str, str], ...]
+    hits: int = 0
+    """how many came from the cache"""
+
+
+def expand(sources: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Files, folders (with all below), globs and addresses as single pictures, in order, once each.
+
+    The second list says which sources led to nothing, and why.
+    """
+    found: dict[str, None] = {}
+    problems = []
+    for source in sources:
+        if is_url(source):
+            found[source] = None
+            continue
+        path = Path(source).expanduser()
+        with contextlib.suppress(OSError, ValueError):
+            if path.is_dir():
+                below = sorted(p for p in path.rglob("*") if _is_picture(p))
+                found.update((str(p), None) for p in below)
+                if not below:
+                    problems.append((source, "no pictures in this folder"))
+                continue
+            if not path.exists() and any(c in source for c in "*?["):
+                matches = sorted(glob.glob(os.path.expanduser(source), recursive=True))
+                found.update((m, None) for m in matches if os.path.isfile(m))
+                if not matches:
+                    problems.append((source, "nothing matches"))
+                continue
+        found[source] = None
+    return list(found), problems
+
+
+def _is_picture(path: Path) -> bool:
+    hidden = any(part.startswith(".") for part in path.parts if part not in (".", ".."))
+    return path.suffix.lower() in SUFFIXES and not hidden and path.is_file()
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """Features on disk. `root` None keeps nothing."""
+
+    root: Path | None = field(default_factory=lambda: cache_dir() / "features")
+
+    def path(self, info: EncoderInfo, digest: str) -> Path | None:
+        """Where a feature is or would be; None for models without a checksum."""
+        if self.root is None or not info.checksum:
+            return None
+        model = hashlib.sha256(
+            f"{_VERSION} {info.checksum} {info.size} {info.width}".encode()
+        ).hexdigest()[:16]
+        return self.root / model / digest[:2] / f"{digest}.npy"
+
+    def get(self, info: EncoderInfo, digest: str) -> Tensor | None:
+        """The feature of a picture, if it is there and whole."""
+        path = self.path(info, digest)
+        if path is None:
+            return None
+        try:
+            row = np.load(path, allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        if row.shape != (info.width,) or row.dtype != np.float32 or not np.isfinite(row).all():
+            return None
+        return torch.from_numpy(row)
+
+    def put(self, info: EncoderInfo, digest: str, row: Tensor) -> None:
+        """Keep a feature; a cache that cannot be written is no reason to stop."""
+        path = self.path(info, digest)
+        if path is None:
+            return
+        temporary = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+                temporary = file.name
+                np.save(file, row.numpy(), allow_pickle=False)
+            os.replace(temporary, path)
+        except OSError:
+            if temporary is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary)
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """One picture on its way: its hash, and its feature or its pixels."""
+
+    name: str
+    digest: str = ""
+    row: Tensor | None = None
+    pixels: Tensor | None = None
+    problem: str = ""
+
+
+def picture_features(
+    encoder: Encoder,
+    names: Sequence[str],
+    cache: FeatureCache | None = None,
+    tick: Callable[[int], None] | None = None,
+    threads: int = 0,
+) -> Features:
+    """The features of pictures: the middle square, scaled to the encoder's size.
+
+    Pictures are decoded by several threads while the encoder works. What cannot
+    be read is reported and left out.
+    """
+    cache = cache if cache is not None else FeatureCache()
+    kept: list[str] = []
+    rows: list[Tensor] = []
+    problems: list[tuple[str, str]] = []
+    hits = 0
+    with ThreadPoolExecutor(threads or min(8, (os.cpu_count() or 1) + 1)) as pool:
+        for part in _ahead(pool, encoder.info, names, cache):
+            new = [o for o in part if o.pixels is not None]
+            made = _encode(encoder, [o.pixels for o in new if o.pixels is not None])
+            by_name = dict(zip([o.name for o in new], made, strict=True))
+            for o, row in zip(new, made, strict=True):
+                if o.digest:
+                    cache.put(encoder.info, o.digest, row)
+            for o in part:
+                found = by_name.get(o.name) if o.row is None else o.row
+                if found is None:
+                    problems.append((o.name, o.problem))
+                    continue
+                hits += o.row is not None
+                kept.append(o.name)
+                rows.append(found)
+            if tick is not None:
+                tick(len(part))
+    stacked = torch.stack(rows) if rows else torch.zeros(0, encoder.info.width)
+    return Features(tuple(kept), stacked, tuple(problems), hits)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, info: EncoderInfo, names: Sequence[str], cache: FeatureCache
+) -> Iterator[list[_Opened]]:
+    """Batches of opened pictures; the next batch is being decoded while one is used."""
+    def begin(i: int) -> list[object]:
+        return [pool.submit(_open, n, info, cache) for n in names[i : i + BATCH]]
+
+    waiting = begin(0)
+    for i in range(BATCH, len(names) + BATCH, BATCH):
+        now, waiting = waiting, begin(i)
+        yield [future.result() for future in now]  # type: ignore[attr-defined]
+
+
+def _open(name: str, info: EncoderInfo, cache: FeatureCache) -> _Opened:
+    try:
+        digest = "" if is_url(name) else _digest(Path(name).expanduser())
+        row = cache.get(info, digest) if digest else None
+        if row is not None:
+            return _Opened(name, digest, row)
+        pixels = load_image(name, size=(info.size, info.size))
+        if is_url(name) and cached_path(name).is_file():
+            digest = _digest(cached_path(name))
+        return _Opened(name, digest, None, pixels)
+    except (ClipigError, OSError, ValueError) as fault:
+        return _Opened(name, problem=str(fault).removeprefix(f"{name}: "))
+
+
+def _digest(path: Path) -> str:
+    try:
+        if not path.is_file():
+            return ""  # `load_image` finds the words for it
+        with path.open("rb") as file:
+            whole = hashlib.sha256()
+            while chunk := file.read(1 << 20):
+                whole.update(chunk)
+            return whole.hexdigest()
+    except (OSError, ValueError) as fault:
+        raise ImageError(f"{path}: cannot be read: {fault}") from fault
+
+
+def _encode(encoder: Encoder, pixels: Sequence[Tensor]) -> list[Tensor]:
+    if not pixels:
+        return []
+    with torch.no_grad():
+        rows = encoder.encode_image(torch.stack(list(pixels)).to(encoder.device))
+    return list(rows.float().cpu())

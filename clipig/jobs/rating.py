@@ -1,0 +1,223 @@
+"""How like texts and reference pictures pictures are, by one model or several."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from clipig.encoders.protocol import Encoder
+from clipig.errors import ClipigError, ImageError, UsageError
+from clipig.images import load_image, save_png
+from clipig.jobs.folder import save_thumb
+from clipig.jobs.picture_features import FeatureCache, picture_features
+from clipig.outputs.pages.model import Group, Picture, Sheet
+from clipig.outputs.pages.sheet import write_sheet
+from clipig.web import is_url
+
+
+@dataclass(frozen=True)
+class Column:
+    """What pictures are compared with: a text or a reference picture, by a model."""
+
+    label: str
+    model: str
+    kind: str
+
+    def title(self, several: bool) -> str:
+        """The heading; with the model if there are several."""
+        return f"{self.label} [{self.model}]" if several else self.label
+
+
+@dataclass(frozen=True)
+class Rating:
+    """Similarities (100 * cosine) of pictures: one row each, one number per column."""
+
+    names: tuple[str, ...]
+    columns: tuple[Column, ...]
+    scores: tuple[tuple[float, ...], ...]
+    problems: tuple[tuple[str, str], ...] = ()
+    hits: int = 0
+
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The headings of the columns."""
+        several = len({c.model for c in self.columns}) > 1
+        return tuple(c.title(several) for c in self.columns)
+
+
+def rate(
+    encoders: Sequence[Encoder],
+    names: Sequence[str],
+    texts: Sequence[str] = (),
+    references: Sequence[str] = (),
+    cache: FeatureCache | None = None,
+    tick: Callable[[int], None] | None = None,
+) -> Rating:
+    """Rate pictures (files or addresses) by texts and reference pictures.
+
+    What is no picture is reported in the result. Raises `UsageError` if there
+    is nothing to compare with, `ImageError` for a reference that cannot be
+    read, `EncoderError` for a text that a model cannot take.
+    """
+    if not texts and not references:
+        raise UsageError("nothing to compare with: give --text or --image")
+    columns: list[Column] = []
+    blocks: list[dict[str, list[float]]] = []
+    problems: dict[str, str] = {}
+    hits = 0
+    for encoder in encoders:
+        model = encoder.info.name
+        targets = [encoder.encode_text(list(texts)).float().cpu()] if texts else []
+        if references:
+            known = picture_features(encoder, list(dict.fromkeys(references)), cache)
+            if known.problems:
+                raise ImageError(": ".join(known.problems[0]))
+            by_name = dict(zip(known.names, known.rows, strict=True))
+            targets.append(torch.stack([by_name[r] for r in references]))
+        columns += [Column(t, model, "text") for t in texts]
+        columns += [Column(Path(r).name or r, model, "image") for r in references]
+        found = picture_features(encoder, names, cache, tick)
+        problems.update(found.problems)
+        hits += found.hits
+        scores = 100 * found.rows @ torch.cat(targets).T
+        blocks.append(dict(zip(found.names, scores.tolist(), strict=True)))
+    kept = tuple(n for n in names if all(n in block for block in blocks))
+    rows = tuple(tuple(v for block in blocks for v in block[n]) for n in kept)
+    return Rating(kept, tuple(columns), rows, tuple(problems.items()), hits)
+
+
+def sorted_by(rating: Rating, column: int) -> Rating:
+    """The rating in the order of a column, counted from 1; negative is descending.
+
+    Raises `UsageError` for a column that is not there.
+    """
+    if not 1 <= abs(column) <= len(rating.columns):
+        raise UsageError(
+            f"--sort {column}: there are {len(rating.columns)} columns, counted from 1 "
+            "(negative: descending)"
+        )
+    order = sorted(
+        range(len(rating.names)),
+        key=lambda i: math.copysign(1, column) * rating.scores[i][abs(column) - 1],
+    )
+    return Rating(
+        tuple(rating.names[i] for i in order), rating.columns,
+        tuple(rating.scores[i] for i in order), rating.problems, rating.hits,
+    )
+
+
+def as_table(rating: Rating) -> str:
+    """An aligned table with one line per picture, columns numbered."""
+    titles = rating.titles
+    lines = [f"{i}: {title}" for i, title in enumerate(titles, 1)]
+    width = max([len(n) for n in rating.names] + [5])
+    lines.append("image".ljust(width) + "".join(f"{i:>9}" for i in range(1, len(titles) + 1)))
+    for name, row in zip(rating.names, rating.scores, strict=True):
+        lines.append(name.ljust(width) + "".join(f"{v:9.2f}" for v in row))
+    return "\n".join(lines)
+
+
+def as_summary(rating: Rating) -> str:
+    """Mean, deviation, least and greatest of each column."""
+    lines = []
+    columns = zip(*rating.scores, strict=True)
+    for i, (title, values) in enumerate(zip(rating.titles, columns, strict=True), 1):
+        v = torch.tensor(values)
+        spread = float(v.std()) if len(v) > 1 else 0.0
+        lines.append(
+            f"{i}: mean {float(v.mean()):.2f}, deviation {spread:.2f}, "
+            f"{float(v.min()):.2f} to {float(v.max()):.2f} ({title})"
+        )
+    return "\n".join(lines)
+
+
+def as_extremes(rating: Rating, best: int, worst: int, column: int = 1) -> str:
+    """The article's tables: the best and the worst pictures of a column."""
+    place = abs(column)
+    down = sorted_by(rating, -place)
+    pairs = [(n, row[place - 1]) for n, row in zip(down.names, down.scores, strict=True)]
+    lines = []
+    if best:
+        lines.append(f"best of {len(pairs)}: {rating.titles[place - 1]}")
+        lines += [f"  {n} sim: {v:.2f}" for n, v in pairs[:best]]
+    if worst:
+        lines.append(f"worst of {len(pairs)}: {rating.titles[place - 1]}")
+        lines += [f"  {n} sim: {v:.2f}" for n, v in list(reversed(pairs))[:worst]]
+    return "\n".join(lines)
+
+
+def as_csv(rating: Rating) -> str:
+    """Comma separated, with a line of headings."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["image", *rating.titles])
+    for name, row in zip(rating.names, rating.scores, strict=True):
+        writer.writerow([name, *(f"{v:.4f}" for v in row)])
+    return out.getvalue()
+
+
+def as_json(rating: Rating) -> str:
+    """All of it as JSON."""
+    return json.dumps({
+        "columns": [
+            {"label": c.label, "model": c.model, "kind": c.kind} for c in rating.columns
+        ],
+        "images": [
+            {"image": n, "similarities": [round(v, 4) for v in row]}
+            for n, row in zip(rating.names, rating.scores, strict=True)
+        ],
+        "problems": [{"image": n, "problem": text} for n, text in rating.problems],
+    }, indent=1, ensure_ascii=False) + "\n"
+
+
+def write_rating_page(folder: Path, rating: Rating, title: str, command: str) -> Path:
+    """`index.html` with thumbnails in the folder; returns the page."""
+    pictures = [
+        show_picture(folder, name, place, row)
+        for place, (name, row) in enumerate(zip(rating.names, rating.scores, strict=True))
+    ]
+    facts = (("pictures", str(len(pictures))),
+             ("models", ", ".join(dict.fromkeys(c.model for c in rating.columns))))
+    sheet = Sheet(title, (Group("pictures", tuple(pictures)),), rating.titles, rating.problems,
+                  facts, command)
+    return write_sheet(folder, sheet)
+
+
+def show_picture(
+    folder: Path, name: str, place: int, scores: tuple[float | None, ...] = (), note: str = ""
+) -> Picture:
+    """A picture on a page: a thumbnail beside the page, a link to the file where it lies.
+
+    Pictures from the web, and names that no page can link, are copied.
+    """
+    thumb = folder / "thumbs" / f"{place:05d}.jpg"
+    thumb.parent.mkdir(parents=True, exist_ok=True)
+    pixels = load_image(name)
+    save_thumb(pixels, thumb, 224)
+    relative = thumb.relative_to(folder).as_posix()
+    label = name if is_url(name) else Path(name).name
+    if not is_url(name):
+        try:
+            lies = os.path.relpath(Path(name).expanduser(), folder).replace(os.sep, "/")
+            return Picture(label, lies, relative, scores, note)
+        except ValueError:
+            pass
+    copy = folder / "pictures" / f"{place:05d}{'' if is_url(name) else Path(name).suffix}"
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    if is_url(name):
+        copy = save_png(pixels, copy.with_suffix(".png"), overwrite=True)
+    else:
+        try:
+            shutil.copyfile(Path(name).expanduser(), copy)
+        except OSError as fault:
+            raise ClipigError(f"{name}: cannot be copied: {fault}") from fault
+    return Picture(label, copy.relative_to(folder).as_posix(), relative, scores, note)

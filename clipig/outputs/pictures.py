@@ -1,0 +1,226 @@
+"""Pictures with metadata, snapshots, the trace and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor
+
+from clipig import __version__
+from clipig.config.dump import dump
+from clipig.config.schema import Experiment
+from clipig.engine.checkpoints import save_state
+from clipig.engine.events import Event, Finished, Step, Unsettled
+from clipig.errors import OutputError, UsageError
+from clipig.images import save_indexed_png, save_png
+from clipig.ops.canvases import Picture
+from clipig.outputs.places import Place
+from clipig.session import Group
+
+PREFIX = "clipig "
+"""Begins the keywords of our own texts in a PNG."""
+
+
+class Files:
+    """Writes what a run leaves behind.
+
+    `interval` is in steps (int) or seconds (float); 0 writes no snapshots.
+    `config` is the text of the resolved config, which has been written already.
+    Checkpoints are written at most every `patience` seconds (default 10, or the
+    environment's CLIPIG_CHECKPOINT_SECONDS) and removed at the end.
+    """
+
+    def __init__(
+        self, place: Place, experiments: Sequence[Experiment], config: str,
+        interval: int | float = 20.0, patience: float | None = None, done: Sequence[int] = (),
+        seconds: float = 0.0,
+    ):
+        self.place, self.rows, self.config = place, len(experiments), config
+        self.interval = interval
+        self.patience = _patience() if patience is None else patience
+        self.done = list(done)
+        self.pictures: dict[int, Path] = {}
+        self.similarities: dict[int, float] = {}
+        self._began = time.monotonic() - seconds
+        self._shot_step, self._shot_time = -1, time.monotonic()
+        self._saved = time.monotonic()
+        self._last: tuple[Group, Step] | None = None
+        self._pending: list[tuple[Group, Step]] = []
+
+    def __call__(self, group: Group, event: Event) -> None:
+        if isinstance(event, Step):
+            self._last = (group, event)
+            self._pending.append((group, event))
+            if self._due(event):
+                self._write_snapshots(group, event)
+            if time.monotonic() - self._saved >= self.patience:
+                self._checkpoint(group, event)
+        elif isinstance(event, Finished):
+            for i, row in enumerate(group.rows):
+                self._write(group, event.picture, i, row, float(event.similarity[i]), event.epochs)
+            self.done += group.rows
+            self._last = None
+            self._flush()
+            if len(self.done) == self.rows:
+                self.place.checkpoint.unlink(missing_ok=True)
+
+    def close(self, interrupted: bool) -> None:
+        """Keep picture and state of a run that was stopped."""
+        if interrupted and self._last is not None:
+            group, event = self._last
+            picture = event.picture()
+            for i, row in enumerate(group.rows):
+                self._write(group, picture, i, row, float(event.similarity[i]), event.epoch + 1)
+            with contextlib.suppress(Unsettled):  # the last checkpoint stays
+                self._checkpoint(group, event)
+        self._flush()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent on the run, that before a resume included."""
+        return time.monotonic() - self._began
+
+    def _due(self, event: Step) -> bool:
+        if not self.interval:
+            return False
+        first = self._shot_step < 0
+        if isinstance(self.interval, int):
+            due = first or event.step - self._shot_step >= self.interval
+        else:
+            due = first or time.monotonic() - self._shot_time >= self.interval
+        if due:
+            self._shot_step, self._shot_time = event.step, time.monotonic()
+        return due
+
+    def _write_snapshots(self, group: Group, event: Step) -> None:
+        picture = event.picture()
+        for i, row in enumerate(group.rows):
+            path = self.place.snapshot(row, self.rows, event.epoch)
+            _make(path.parent)
+            save_png(_rgba(picture, i), path, overwrite=True)
+
+    def _write(
+        self, group: Group, picture: Picture, i: int, row: int, similarity: float, epochs: int
+    ) -> None:
+        path = self.place.picture(row, self.rows)
+        texts = describe(group, i, similarity, epochs, self.seconds)
+        save_png(picture.rgb[i].clamp(0, 1), path, texts, overwrite=True)
+        if "alpha" in picture.layers:
+            cut = path.with_name(f"{path.stem}.transparent.png")
+            save_png(_rgba(picture, i), cut, texts, overwrite=True)
+        if picture.indexed is not None:
+            numbers, palettes = picture.indexed()
+            small = path.with_name(f"{path.stem}.indexed.png")
+            save_indexed_png(numbers[i], palettes[i], small, texts, overwrite=True)
+        self.pictures[row], self.similarities[row] = path, similarity
+
+    def _checkpoint(self, group: Group, event: Step) -> None:
+        self._flush()
+        extra = {
+            "rows": json.dumps(list(group.rows)), "done": json.dumps(self.done),
+            "seconds": f"{self.seconds:.3f}",
+        }
+        save_state(self.place.checkpoint, event.state(), self.config, extra)
+        self._saved = time.monotonic()
+
+    def _flush(self) -> None:
+        """Append the steps since the last time to the trace."""
+        lines = [json.dumps(_record(group, event)) for group, event in self._pending]
+        if not lines:
+            return
+        try:
+            with self.place.trace.open("a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n")
+        except OSError as fault:
+            raise OutputError(f"{self.place.trace}: cannot be written: {fault.strerror}") from fault
+        # an interruption before this line writes them twice, which `cut_trace` mends;
+        # clearing first would lose them
+        self._pending.clear()
+
+
+def _patience() -> float:
+    """Seconds between checkpoints."""
+    try:
+        return float(os.environ.get("CLIPIG_CHECKPOINT_SECONDS", "10"))
+    except ValueError:
+        raise UsageError("CLIPIG_CHECKPOINT_SECONDS is not a number") from None
+
+
+def _record(group: Group, event: Step) -> dict[str, object]:
+    """One line of the trace; numbers are lists if there are several runs."""
+    several = len(group.rows) > 1
+
+    def numbers(tensor: Tensor) -> object:
+        values = [round(v, 5) for v in tensor.tolist()]
+        return values if several else values[0]
+
+    record: dict[str, object] = {
+        "epoch": event.epoch, "t": round(event.t, 6), "learnrate": round(event.rate, 8),
+        "resolution": [event.size[1], event.size[0]],
+        "similarity": numbers(event.similarity), "loss": numbers(event.loss),
+    }
+    return {"runs": list(group.rows), **record} if several else record
+
+
+def cut_trace(path: Path, step_epoch: int) -> None:
+    """Drop the lines of a trace from an epoch on, which will be made again, and doubles."""
+    if not path.exists():
+        return
+    kept = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            record = json.loads(line)
+            if record["epoch"] < step_epoch:
+                kept[str(record.get("runs")), record["epoch"]] = line
+        except (ValueError, KeyError, TypeError):
+            break  # a line cut short by a crash
+    path.write_text("".join(f"{line}\n" for line in kept.values()), encoding="utf-8")
+
+
+def describe(
+    group: Group, i: int, similarity: float, epochs: int, seconds: float
+) -> dict[str, str]:
+    """The texts in the PNG of run `i` of a group."""
+    experiment = group.plan.experiments[i]
+    prompts = [
+        text for target in experiment.targets for f in target.features
+        for text in ([f.text] if f.text else f.texts or [])
+    ]
+    infos = group.encoders
+    texts = {
+        "Software": f"clipig {__version__}",
+        "Description": "; ".join(dict.fromkeys(prompts)),
+        f"{PREFIX}version": __version__,
+        f"{PREFIX}seed": str(experiment.seed),
+        f"{PREFIX}model": ", ".join(e.name for e in infos),
+        f"{PREFIX}model reason": "; ".join(e.reason for e in infos),
+        f"{PREFIX}model checksum": ", ".join(e.checksum for e in infos),
+        f"{PREFIX}similarity": f"{similarity:.3f}",
+        f"{PREFIX}epochs": f"{epochs} of {group.plan.epochs}",
+        f"{PREFIX}seconds": f"{seconds:.1f}",
+        f"{PREFIX}config": dump(experiment),
+    }
+    return {key: value for key, value in texts.items() if value}
+
+
+def _rgba(picture: Picture, i: int) -> Tensor:
+    """A run's picture, with alpha where the canvas has one."""
+    import torch
+
+    rgb = picture.rgb[i].clamp(0, 1)
+    cut = picture.layers.get("cutout")
+    if "alpha" not in picture.layers:
+        return rgb
+    return torch.cat([rgb if cut is None else cut[i].clamp(0, 1), picture.layers["alpha"][i]])
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as fault:
+        raise OutputError(f"{folder}: cannot be made: {fault.strerror}") from fault

@@ -1,0 +1,367 @@
+"""From experiments to a plan: what to do, step by step, with nothing left to decide.
+
+`compile` is pure: it needs no weights, no device and no file. All faults that
+can be known before the first step are found here, all at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pydantic import BaseModel
+
+from clipig.config.schema import Experiment, Model, Target
+from clipig.encoders.protocol import EncoderInfo
+from clipig.errors import ConfigError
+from clipig.ops.base import FrameTime, Numbers, Value, numbers_of
+from clipig.ops.canvases.frame import Frame
+from clipig.ops.constraints.style import Style
+from clipig.ops.kernels.sampling import Shape
+from clipig.ops.transforms.chain import ChainError, Segment, arrange
+from clipig.plan.binding import Bound, Clock, Table, bind, statics
+from clipig.plan.timeline import Moment, clock_of, timeline
+from clipig.rng import Draw, stream_id
+
+MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
+         "cubic": "bicubic", "bicubic": "bicubic"}
+
+ViewSet = tuple[int, int]
+"""A set of views: their side in pixels, and 0 or the number of the encoder that they are for."""
+
+
+@dataclass(frozen=True)
+class ConstraintPlan:
+    """One active constraint of a target."""
+
+    bound: Bound
+    index: int
+    stream: int
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """A target during one phase.
+
+    views       N, views per run and step
+    repeats     by how much the loss of a view counts (chains without randomness
+                are worked out once instead of `batch_size` times)
+    features    active features: index into the target's list, and their numbers
+    attracts    whether a feature's weight is ever positive, so that it counts in
+                the similarity that is reported
+    segments    the chain of transforms, by input size of the encoder
+    streams     of random numbers, one per transform
+    """
+
+    index: int
+    target: Target
+    bound: Bound
+    views: int
+    repeats: int
+    features: tuple[int, ...]
+    feature_bounds: tuple[Bound, ...]
+    attracts: tuple[bool, ...]
+    ops: tuple[Bound, ...]
+    segments: Mapping[int, tuple[Segment, ...]]
+    streams: tuple[int, ...]
+    constraints: tuple[ConstraintPlan, ...]
+
+    @property
+    def styles(self) -> tuple[tuple[int, Style], ...]:
+        """The active styles, with their places among the target's constraints."""
+        nodes = [(c.index, c.bound.node) for c in self.constraints]
+        return tuple((i, node) for i, node in nodes if isinstance(node, Style))
+
+
+@dataclass(frozen=True)
+class PostPlan:
+    """An edit of the canvas during one phase."""
+
+    index: int
+    ops: tuple[Bound, ...]
+    segments: tuple[Segment, ...]
+    streams: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps `first` to `last` (not included) with the same sizes and active windows."""
+
+    first: int
+    last: int
+    size: Shape
+    targets: tuple[TargetPlan, ...]
+    postproc: tuple[PostPlan, ...]
+
+    @property
+    def views(self) -> int:
+        """Views per run and step that go through the encoders."""
+        return sum(t.views for t in self.targets if t.features or t.styles)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What R runs of equal structure do.
+
+    Steps count from 0; step s is epoch `start + s` of `epochs`. `time` is t of
+    each step. `rates` is the learning rate by step and run, base included.
+    `experiments` are the R experiments, their seeds settled.
+    """
+
+    experiments: tuple[Experiment, ...]
+    encoders: tuple[EncoderInfo, ...]
+    weights: tuple[float, ...]
+    epochs: int
+    start: int
+    time: tuple[float, ...]
+    rates: Table
+    init: Bound
+    phases: tuple[Phase, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The first run's: what all runs have in common can be read from it."""
+        return self.experiments[0]
+
+    @property
+    def frame(self) -> Frame:
+        """Margin, wrap and symmetry of the canvas."""
+        return frame(self.experiment)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(e.seed or 0 for e in self.experiments)
+
+    @property
+    def runs(self) -> int:
+        return len(self.experiments)
+
+    @property
+    def steps(self) -> int:
+        return self.epochs - self.start
+
+    @property
+    def view_sets(self) -> tuple[ViewSet, ...]:
+        """Which set of views each encoder sees."""
+        models = self.experiment.model
+        return tuple(
+            (e.size, n if m.views == "fresh" else 0)
+            for n, (e, m) in enumerate(zip(self.encoders, models, strict=True))
+        )
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that step `step` belongs to."""
+        return next(p for p in self.phases if step < p.last)
+
+
+def frame(experiment: Experiment) -> Frame:
+    """What goes around the canvas of an experiment."""
+    return Frame(experiment.margin, experiment.wrap, experiment.symmetry)
+
+
+def compile(experiments: Sequence[Experiment], encoders: Sequence[EncoderInfo]) -> Plan:
+    """Plan R runs that share their structure.
+
+    Each experiment must have its seed. Raises `ConfigError` with all problems
+    (expressions that fail or leave their range at some epoch, crops and kernels
+    that do not fit) and `ValueError` if the runs differ in structure (`split`
+    sorts experiments into batches that do not).
+    """
+    clocks = [clock_of(e) for e in experiments]
+    draft = _Draft(experiments, clocks, tuple(encoders))
+    plan = draft.plan()
+    problems = {p for c in clocks for p in c.problems}
+    if problems:
+        raise ConfigError(sorted(problems))
+    return plan
+
+
+def split(experiments: Sequence[Experiment]) -> list[list[int]]:
+    """Indices of experiments that can share a batch, in order of first appearance."""
+    groups: dict[Any, list[int]] = {}
+    known: dict[str, Any] = {}
+    for index, experiment in enumerate(experiments):
+        text = repr(_form(experiment, whole=True))
+        if text not in known:
+            known[text] = repr((_form(experiment), timeline(experiment, clock_of(experiment))))
+        groups.setdefault(known[text], []).append(index)
+    return list(groups.values())
+
+
+_OWN = frozenset({"seed", "runs", "output", "text", "texts", "image", "image_tensor"})
+"""Fields in which the runs of a batch may differ freely, as long as all have them."""
+
+
+def _form(node: Any, whole: bool = False) -> Any:
+    """What must agree between the runs of a batch; `whole` keeps the numbers, too."""
+    if isinstance(node, BaseModel):
+        whole = whole or isinstance(node, Model)  # all rows of a batch weigh an encoder alike
+        return type(node).__name__, [
+            (name, getattr(node, name) is None if name in _OWN else
+             _form(getattr(node, name), whole))
+            for name in type(node).model_fields
+        ]
+    if isinstance(node, list | tuple):
+        return [_form(item, whole) for item in node]
+    if isinstance(node, Value) and not whole:
+        if "similarity" in node.names:
+            return node
+        return ("random", bool(node.names)) if node.random else "numbers"
+    if isinstance(node, FrameTime) and not whole:
+        return "moment"  # its effect is in the timeline
+    return node
+
+
+class _Draft:
+    """The plan in the making: the experiments, their clocks, and where faults are noted."""
+
+    def __init__(
+        self, experiments: Sequence[Experiment], clocks: Sequence[Clock],
+        encoders: tuple[EncoderInfo, ...],
+    ):
+        self.experiments, self.clocks, self.encoders = tuple(experiments), clocks, encoders
+        self.first, self.clock = experiments[0], clocks[0]
+        self.draw = Draw([e.seed or 0 for e in experiments])
+        self.frame = frame(self.first)
+        self.bounds: dict[tuple[Any, ...], Bound] = {}
+
+    def plan(self) -> Plan:
+        moments = timeline(self.first, self.clock)
+        phases, first = [], 0
+        for moment, group in itertools.groupby(moments):
+            last = first + len(list(group))
+            phases.append(self.phase(moment, first, last))
+            first = last
+        mark = Numbers()
+        rates = [tuple((c["learnrate"],) for c in k.contexts) for k in self.clocks]
+        weights = [
+            self.clock.numbers(m.weight, mark, f"model[{i}].weight")[0][0]
+            for i, m in enumerate(self.first.model)
+        ]
+        same = all(r == rates[0] for r in rates)
+        columns = rates[:1] if same else rates
+        table = torch.tensor(columns, dtype=torch.float32).transpose(0, 1)[:, :, None]
+        return Plan(
+            self.experiments, self.encoders, tuple(weights), self.clock.epochs, self.clock.start,
+            tuple(c["time"] for c in self.clock.contexts), Table(table), self.init(),
+            tuple(phases),
+        )
+
+    def init(self) -> Bound:
+        fixed = {k: v[0] for k, v in statics(self.first.init, self.clock, "init").items()}
+        return self.bind([e.init for e in self.experiments], "init", 1, fixed)
+
+    def bind(
+        self, nodes: Sequence[Any], key: str, views: int, fixed: Mapping[str, Any]
+    ) -> Bound:
+        """Bind a node once per distinct static part; phases share the tables."""
+        place = (key, views, tuple(fixed.items()))
+        if place not in self.bounds:
+            self.bounds[place] = bind(
+                nodes, self.clocks, key, self.draw, stream_id(key), views, fixed
+            )
+        return self.bounds[place]
+
+    def phase(self, moment: Moment, first: int, last: int) -> Phase:
+        height, width = moment.size
+        if self.frame.symmetry == "rotate4" and height != width:
+            self.clock.blame("symmetry", f"found 'rotate4' for a picture of {width}x{height}, "
+                             "expected a square picture")
+        targets = tuple(self.target(row, moment.size) for row in moment.targets)
+        postproc = tuple(self.post(row, moment.size) for row in moment.postproc)
+        return Phase(first, last, moment.size, targets, postproc)
+
+    def target(self, row: Any, size: Shape) -> TargetPlan:
+        index, views_row, features, op_rows, constraint_rows = row
+        target = self.first.targets[index]
+        key = f"targets[{index}]"
+        peers = [e.targets[index] for e in self.experiments]
+        wanted = int(dict(views_row)["batch_size"][0])
+        first_op = self.frame.first_op(size)
+        random = first_op is not None or any(
+            op.random or any(
+                v is not None and v.random
+                for v in (getattr(op, n) for n in numbers_of(type(op)))
+            )
+            for op in target.transforms
+        )
+        views, repeats = (wanted, 1) if random else (1, wanted)
+        ops = tuple(
+            self.bind([p.transforms[i] for p in peers], f"{key}.transforms[{i}].{op.name}",
+                      views, dict(op_rows[i]))
+            for i, op in enumerate(target.transforms)
+        )
+        streams = tuple(stream_id(key, "transform", i) for i in range(len(ops)))
+        if first_op is not None:
+            fixed = {"size": size} if first_op.name == "random_crop" else {}
+            place = f"{key}.{first_op.name}"
+            ops = (self.bind([first_op] * len(peers), place, views, fixed), *ops)
+            streams = (stream_id(place), *streams)
+        constraints = tuple(
+            ConstraintPlan(
+                self.bind([p.constraints[i] for p in peers],
+                          f"{key}.constraints[{i}].{target.constraints[i].name}", views, dict(r)),
+                i, stream_id(key, "constraint", i),
+            )
+            for i, r in constraint_rows
+        )
+        segments = {}
+        for side in sorted({e.size for e in self.encoders}):
+            segments[side] = self.chain(
+                ops, self.frame.outer(size), (side, side), f"{key}.transforms",
+                added=len(ops) - len(target.transforms),
+            )
+            for c in constraints:
+                node: Any = c.bound.node
+                fault = node.check((side, side), c.bound.at(0) if not c.bound.live else
+                                   _Fixed(c.bound.fixed))
+                if fault:
+                    self.clock.blame(f"{key}.constraints[{c.index}].{node.name}", fault)
+        bounds = tuple(
+            self.bind([p.features[i] for p in peers], f"{key}.features[{i}]", views, {})
+            for i in features
+        )
+        return TargetPlan(
+            index, target,
+            self.bind(peers, key, views, dict(views_row)), views, repeats, features, bounds,
+            tuple("weight" in b.live or float(b.tables["weight"].data.max()) > 0 for b in bounds),
+            ops, segments,
+            streams,
+            constraints,
+        )
+
+    def post(self, row: Any, size: Shape) -> PostPlan:
+        index, op_rows = row
+        key = f"postproc[{index}]"
+        peers = [e.postproc[index] for e in self.experiments]
+        ops = tuple(
+            self.bind([p.transforms[i] for p in peers], f"{key}.{op.name}", 1, dict(op_rows[i]))
+            for i, op in enumerate(peers[0].transforms)
+        )
+        streams = tuple(stream_id(key, i) for i in range(len(ops)))
+        return PostPlan(index, ops, self.chain(ops, size, size, key), streams)
+
+    def chain(
+        self, ops: Sequence[Bound], size: Shape, final: Shape, key: str, added: int = 0
+    ) -> tuple[Segment, ...]:
+        """The segments of a chain; `added` of the ops stand before the user's."""
+        nodes: list[Any] = [b.node for b in ops]
+        try:
+            return arrange(nodes, [_Fixed(b.fixed) for b in ops], size, final)
+        except ChainError as e:
+            name = nodes[e.index].name
+            listed = key.endswith("transforms")
+            place = f"{key}[{e.index - added}].{name}" if listed else f"{key}.{name}"
+            self.clock.blame(place, e.message)
+            return ()
+
+
+class _Fixed:
+    """Static fields as attributes."""
+
+    def __init__(self, fields: Mapping[str, Any]):
+        self.__dict__.update(fields)
+
