@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parent.parent / "clipig"
+PACKAGE = Path(__file__).parents[1] / "clipig"
 
 LAYERS = [
     {"allocator", "errors", "expressions", "rng", "tiles", "words"},

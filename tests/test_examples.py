@@ -18,7 +18,7 @@ from clipig.config.shipped import paths
 from clipig.encoders.embedded.encoder import embedded_names
 from clipig.images import read_metadata
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 CONFIGS = {f"configs/{name}": path for name, path in sorted(paths().items())}
 EXAMPLES = {f"examples/{p.stem}": p for p in sorted((ROOT / "examples").glob("*.yaml"))}
 SHOWN = {**CONFIGS, **EXAMPLES}

@@ -25,7 +25,7 @@ SHARPNESS = 1.3
 """pixels of a reduced picture per pixel of the view for which white and 1/f noise
 keep the contrast that rotating first and resizing last would leave. Chosen among
 1, 1.1, 1.2, 1.3, 1.41 and 1.7 for a 224 canvas, padded by 32, turned by up to 30
-degrees and shown at 64, 160 and 224 (tests/test_sampling.py checks the white noise)"""
+degrees and shown at 64, 160 and 224 (tests/ops/kernels/test_sampling.py checks the white noise)"""
 STEPS = 2
 """levels per octave"""
 LEAST = 4

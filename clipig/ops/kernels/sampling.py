@@ -10,7 +10,7 @@ Antialiasing happens before the reading, once per run and not per view: the
 canvas is reduced as far as all views allow, and if views differ in scale each
 reads its own level of a mip atlas (`atlas.py`).
 
-Agreement with doing the transforms one by one, as tests/test_sampling.py asserts
+Agreement with doing the transforms one by one, as tests/ops/kernels/test_sampling.py asserts
 it for pictures in 0..1: chains of whole-pixel moves differ by less than 2e-3 even
 on noise (rounding of coordinates). Other chains save the interpolations in
 between: on a smooth picture the ten chains of the test differ by less than 0.005
