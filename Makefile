@@ -12,11 +12,13 @@ run: $(VENV)/.installed
 test: $(VENV)/.tested
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/python -m pytest -q
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m mypy
+	$(VENV)/bin/lint-imports --no-cache
 
 docs: $(VENV)/.tested
 	$(VENV)/bin/python -m clipig.config.reference docs/reference

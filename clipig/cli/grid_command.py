@@ -84,7 +84,7 @@ class Options(Many):
     @property
     def folder(self) -> Path:
         from clipig.config.sources import stem
-        from clipig.outputs.places import slug
+        from clipig.files import slug
 
         name = slug(stem(self.grid).removeprefix("grid_"))
         return Path(self.output) if self.output else Path("renders") / f"grid-{name}"

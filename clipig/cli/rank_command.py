@@ -117,7 +117,7 @@ class Options(Many):
     def name(self) -> str:
         """What the folder is called."""
         from clipig.config.sources import stem
-        from clipig.outputs.places import slug
+        from clipig.files import slug
 
         name = stem(self.config or DEFAULT)
         return slug(f"{name}-{self.text}" if self.text else name)

@@ -1,4 +1,7 @@
-"""Configs: what was asked for, from YAML to a typed experiment and back."""
+"""Configs: from YAML to a typed experiment and back.
+
+May import: `ops`, `values` and below; knows no tensor and no device.
+"""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from clipig.config.tree import Place, Tree
 from clipig.config.words import fix_articles, with_article
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
+from clipig.files import slug
 from clipig.ops.base import Node
-from clipig.outputs.places import slug
 from clipig.rng import derive_seed
 from clipig.values.faults import fault, nearest, wrong
 

@@ -3,7 +3,7 @@
     info = resolve("auto")      # which model, its sizes; no weights loaded
     encoder = load(info, "cpu")
 
-Importing this package does not import torch.
+Importing this package does not import torch. May import: `web`, `files`, `errors`.
 """
 
 from clipig.encoders.loading import load

@@ -12,6 +12,7 @@ from pathlib import Path
 from clipig.config.dump import dump
 from clipig.config.grid import Cell, Loaded, make_cell
 from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
+from clipig.files import slug
 from clipig.images import load_image, save_png
 from clipig.jobs.batches import Batch, Job, Made, Scoring, Tick, chunks, execute, settle
 from clipig.jobs.folder import Folder, Row, write_text
@@ -20,7 +21,6 @@ from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.explorer import write_explorer
 from clipig.outputs.pages.model import Axis, Explorer, Recipe, Status
 from clipig.outputs.pages.model import Cell as PageCell
-from clipig.outputs.places import slug
 from clipig.session import Session
 from clipig.values.faults import found, nearest
 

@@ -1,7 +1,7 @@
-"""Where events go: files, progress, tables, animations.
+"""What becomes of events: image files, progress, tables, animations, pages.
 
-A sink is called with every group and event and closed at the end; it never
-reaches into the engine, and the engine knows none of them.
+A sink is called with every group and event and closed at the end. It never reaches into the
+engine, and the engine knows none of them. May import: `session` and below.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipig.errors import OutputError
+from clipig.files import slug
 
 RENDERS = "renders"
-LONGEST = 80
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,6 @@ class Place:
     def animation(self, row: int, rows: int, kind: str) -> Path:
         """An animation: `stem.mp4`."""
         return self.picture(row, rows).with_suffix(f".{kind}")
-
-
-def slug(text: str) -> str:
-    """A file name made of a text: letters, digits, `-` and `_`, at most 80."""
-    return re.sub(r"[^\w-]+", "-", text, flags=re.ASCII).strip("-")[:LONGEST] or "picture"
 
 
 def choose(output: str | None, name: str) -> Place:

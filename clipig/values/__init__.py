@@ -1,0 +1,1 @@
+"""Numbers, moments and formulas as a user writes them. May import: `errors`."""
