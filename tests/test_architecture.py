@@ -1,4 +1,4 @@
-"""What holds for every module. The import order is a contract of import-linter (pyproject.toml)."""
+"""What holds for every module; the import order is a contract of import-linter."""
 
 from __future__ import annotations
 

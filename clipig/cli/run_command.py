@@ -170,7 +170,7 @@ def start(request: Request) -> None:
 def resume(request: Request) -> None:
     """Go on with the last interrupted run."""
     from clipig.config.load import load
-    from clipig.engine.checkpoints import load_state
+    from clipig.outputs.checkpoints import load_state
     from clipig.outputs.pictures import cut_trace
     from clipig.outputs.places import unfinished
 

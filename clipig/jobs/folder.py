@@ -18,13 +18,13 @@ from typing import Any
 
 from PIL import Image
 
-from clipig.engine.checkpoints import load_state, save_state
 from clipig.engine.events import State
 from clipig.engine.state import join_states, split_state
 from clipig.errors import OutputError
 from clipig.images import save_png, to_bytes
 from clipig.jobs.batches import Batch, Made
 from clipig.jobs.fresh_views import Look
+from clipig.outputs.checkpoints import load_state, save_state
 
 THUMB = 112
 FORMAT = 1

@@ -14,11 +14,11 @@ from torch import Tensor
 from clipig import __version__
 from clipig.config.dump import dump
 from clipig.config.schema import Experiment
-from clipig.engine.checkpoints import save_state
 from clipig.engine.events import Event, Finished, Step, Unsettled
 from clipig.errors import OutputError, UsageError
 from clipig.images import save_indexed_png, save_png
 from clipig.ops.canvases import Picture
+from clipig.outputs.checkpoints import save_state
 from clipig.outputs.places import Place
 from clipig.session import Group
 
