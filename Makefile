@@ -1,5 +1,5 @@
 # The two commands of the README. Everything happens in .venv, which is made once
-# and made again when pyproject.toml changes.
+# and brought up to date when pyproject.toml changes.
 PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/penguin_piano.yaml
@@ -30,7 +30,7 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed pyproject.toml
-	$(VENV)/bin/python -m pip install --quiet -e '.[test]'
+	$(VENV)/bin/python -m pip install --quiet -e '.[cluster,open_clip,ray,video]' --group test
 	touch $@
 
 clean:
