@@ -26,9 +26,10 @@ from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.engine.events import Event, Finished, State, Step
 from clipig.engine.execution import Settings
-from clipig.engine.goals import PromptCache, encode_prompts
+from clipig.engine.goals import PromptCache, Prompts, encode_prompts
 from clipig.engine.loop import optimize
 from clipig.engine.memory import fit
+from clipig.engine.state import join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba
 from clipig.ops.base import nearest
@@ -68,6 +69,22 @@ class Group:
     rows: tuple[int, ...]
     plan: Plan
     encoders: tuple[EncoderInfo, ...]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a plan needs beside itself, loaded.
+
+    encoders    on one device, in the order of `plan.encoders`
+    prompts     their embeddings of the plan's texts and image prompts
+    start       init images `[R|1, 3, H, W]`, or None for noise
+    mask        `[1, 1, h, w]`, 1 where the image may change, or None
+    """
+
+    encoders: tuple[Encoder, ...]
+    prompts: Prompts
+    start: Tensor | None
+    mask: Tensor | None
 
 
 @dataclass(frozen=True)
@@ -167,30 +184,53 @@ class Session:
             groups.append(Group(tuple(rows), compile(chosen, infos), infos))
         return groups
 
+    def inputs(self, plan: Plan) -> Inputs:
+        """Everything that a plan needs beside itself, loaded.
+
+        Raises:
+            ConfigError: An init image or image prompt cannot be had.
+            EncoderError: A model cannot be loaded.
+            ImageError: The mask cannot be read.
+        """
+        encoders = self.encoders(plan.experiment)
+        prompts = encode_prompts(plan, encoders, self.prompts)
+        return Inputs(encoders, prompts, starts(plan), load_mask(plan))
+
     def render(
-        self, experiments: Sequence[Experiment], state: State | None = None
+        self, experiments: Sequence[Experiment], states: Sequence[State] | None = None,
+        until: int | None = None,
     ) -> Iterator[tuple[Group, Event]]:
-        """Run settled experiments; events come with the group of runs that they are about.
+        """Run settled experiments: the one function that carries out plans.
 
         A group that does not fit into the memory is halved and begun again; the
-        pictures do not depend on that. `state` continues a single group.
+        images do not depend on that.
+
+        Args:
+            experiments: One per run, from `settle`.
+            states: One resume state per experiment, all after the same number of steps.
+            until: Stop runs of longer plans after this many steps: their last event is
+                then that `Step`, and no `Finished` follows.
+
+        Yields:
+            Each event with the group of runs that it is about.
         """
         waiting = self.plan(experiments)
         while waiting:
             group, settings = self._cut(waiting)
-            loaded = self.encoders(group.plan.experiment)
-            prompts = encode_prompts(group.plan, loaded, self.prompts)
-            start, mask = starts(group.plan), load_mask(group.plan)
+            needed = self.inputs(group.plan)
+            state = join_states([states[row] for row in group.rows]) if states else None
             try:
                 for event in optimize(
-                    group.plan, loaded, prompts, start, state, mask, settings
+                    group.plan, needed.encoders, needed.prompts, needed.start, state,
+                    needed.mask, settings,
                 ):
                     yield group, event
+                    if isinstance(event, Step) and until == event.step < group.plan.steps:
+                        break
             except (torch.OutOfMemoryError, RuntimeError) as e:
                 if not _out_of_memory(e):
                     raise
                 waiting[:0] = self._halves(group)
-            state = None
 
     def run(self, experiment: Experiment) -> Result:
         """All runs of an experiment, without files or output."""

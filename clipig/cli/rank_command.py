@@ -233,7 +233,6 @@ def weights(session: Session, *experiments: Experiment) -> str:
 def check(session: Session, ranking: Ranking) -> None:
     """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
     from clipig.encoders import resolve
-    from clipig.engine.goals import encode_prompts
     from clipig.jobs.fresh_views import last_look
     from clipig.session import pick_device
 
@@ -241,7 +240,7 @@ def check(session: Session, ranking: Ranking) -> None:
         settled = experiment.model_copy(update={"seed": 0})
         pick_device(settled.device)
         group = session.plan([settled])[0]
-        encode_prompts(group.plan, session.encoders(settled), session.prompts)
+        session.inputs(group.plan)
     last_look(session, ranking.final.model_copy(update={"seed": 0}))
     judge = ranking.settings.judge
     if judge is not None:

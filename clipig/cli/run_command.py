@@ -205,16 +205,11 @@ def _introduce(options: Options, groups: Sequence[Group]) -> None:
 
 def _preload(loaded: Loaded, session: Session, groups: Sequence[Group]) -> None:
     """Load weights, prompts and init pictures before any file is made."""
-    from clipig.engine.goals import encode_prompts
     from clipig.errors import ConfigError
-    from clipig.session import load_mask, starts
 
     try:
         for group in groups:
-            encoders = session.encoders(group.plan.experiment)
-            encode_prompts(group.plan, encoders, session.prompts)
-            starts(group.plan)
-            load_mask(group.plan)
+            session.inputs(group.plan)
     except ConfigError as e:
         raise loaded.error(e) from None
 
@@ -276,8 +271,11 @@ def _events(
     """
     from dataclasses import replace
 
+    from clipig.engine.state import split_state
+
+    states = split_state(state) if state else None
     for rows in parts:
         if rows:
-            for group, event in session.render([experiments[r] for r in rows], state):
+            for group, event in session.render([experiments[r] for r in rows], states):
                 yield replace(group, rows=tuple(rows[i] for i in group.rows)), event
-        state = None
+        states = None

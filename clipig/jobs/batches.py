@@ -15,16 +15,14 @@ from torch import Tensor
 
 from clipig.config.runs import row_keys
 from clipig.config.schema import Experiment
-from clipig.engine.events import Event, Finished, State, Step
-from clipig.engine.goals import encode_prompts
-from clipig.engine.loop import optimize
-from clipig.engine.state import join_states, split_state
+from clipig.engine.events import Finished, State, Step
+from clipig.engine.state import split_state
 from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture
 from clipig.outputs.pictures import describe
 from clipig.plan.compiler import split
-from clipig.session import Group, Session, pick_device, starts
+from clipig.session import Group, Session, pick_device
 
 Tick = Callable[[int], None]
 """Called with how many more steps of runs are done."""
@@ -211,32 +209,14 @@ def _ends(
 ) -> Iterator[tuple[Group, Step | Finished]]:
     """The event at which each group's pictures are wanted."""
     experiments = [job.experiment for job in batch.jobs]
-    if batch.until is None and not batch.states:
-        events = session.render(experiments)
-    else:
-        events = _partial(session, batch, experiments)
-    for group, event in events:
+    for group, event in session.render(experiments, batch.states, batch.until):
         if isinstance(event, Step):
             if tick is not None:
                 tick(len(group.rows))
-            if event.step == batch.until and event.step < group.plan.steps:
+            if batch.until == event.step < group.plan.steps:
                 yield group, event
         elif isinstance(event, Finished):
             yield group, event
-
-
-def _partial(
-    session: Session, batch: Batch, experiments: Sequence[Experiment]
-) -> Iterator[tuple[Group, Event]]:
-    """Events from the batch's states until its last step."""
-    for group in session.plan(experiments):
-        loaded = session.encoders(group.plan.experiment)
-        prompts = encode_prompts(group.plan, loaded, session.prompts)
-        state = join_states([batch.states[r] for r in group.rows]) if batch.states else None
-        for event in optimize(group.plan, loaded, prompts, starts(group.plan), state):
-            yield group, event
-            if isinstance(event, Step) and batch.until == event.step < group.plan.steps:
-                break
 
 
 def execute(

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from clipig.engine.execution import Settings
-from clipig.engine.goals import encode_prompts
 from clipig.engine.loop import Studio
 from clipig.plan.compiler import Phase
-from clipig.session import Group, Session, load_mask, starts
+from clipig.session import Group, Session
 
 
 @dataclass(frozen=True)
@@ -36,12 +34,12 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     Phases of the same size and number of views are tried once. Loads the
     weights. Raises what loading raises.
     """
-    loaded = session.encoders(group.plan.experiment)
-    prompts = encode_prompts(group.plan, loaded, session.prompts)
+    needed = session.inputs(group.plan)
     studio = Studio(
-        group.plan, loaded, prompts, starts(group.plan), None, load_mask(group.plan), Settings()
+        group.plan, needed.encoders, needed.prompts, needed.start, None, needed.mask,
+        session.settings,
     )
-    device = loaded[0].device
+    device = needed.encoders[0].device
     known: dict[object, float] = {}
     costs = []
     for phase in group.plan.phases:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from clipig.config.schema import Experiment, Init, Model
-from clipig.engine.goals import encode_prompts
 from clipig.engine.program import Program
 from clipig.errors import ConfigError, Problem
 from clipig.ops.canvases import Canvas, Picture
@@ -88,7 +87,9 @@ def _onlooker(experiment: Experiment, model: str | None) -> Experiment:
         })
         for t in experiment.targets
     ]
-    update: dict[str, object] = {"targets": targets, "postproc": [], "init": Init()}
+    update: dict[str, object] = {
+        "targets": targets, "postproc": [], "init": Init(), "mask": None,
+    }
     if model is not None:
         update["model"] = [Model(name=model)]
     return experiment.model_copy(update=update)
@@ -122,9 +123,9 @@ def _look(session: Session, experiments: Sequence[Experiment], pictures: Tensor)
 
 
 def _likeness(session: Session, plan: Plan, pictures: Tensor) -> list[float]:
-    encoders = session.encoders(plan.experiment)
+    needed = session.inputs(plan)
+    encoders, prompts = needed.encoders, needed.prompts
     device, phase = encoders[0].device, plan.phases[0]
-    prompts = encode_prompts(plan, encoders, session.prompts)
     fair = {
         f"{index}/{number}": rows.new_ones(rows.shape[:2])
         for index, by_encoder in prompts.features.items() for number, rows in enumerate(by_encoder)
