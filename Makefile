@@ -13,7 +13,7 @@ test: $(VENV)/.tested
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/lint-imports --no-cache
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n auto --dist worksteal
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/python -m ruff check .

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
+# Tests run in as many processes as there are cores; threads of one would wait for another's.
+# Read by OpenMP when torch is imported, and by the programs that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 import torch
+
+from tests.support.ranking import session as session  # a fixture of many tests
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -201,7 +201,7 @@ def test_a_stopped_run_resumes_to_the_same_picture(folder: Path, how: signal.Sig
 
 IN_A_STEP = """
 import os, signal, sys
-from clipig import rule
+from clipig.engine import update as rule
 from clipig.cli import main
 
 plain, steps = rule._plain_step, 0

@@ -22,7 +22,7 @@ from clipig.jobs.grid import GridRun, finished, jobs_of, make_cells, make_grid, 
 from clipig.rng import derive_seed
 from clipig.session import Session
 from tests.config.test_words import PLAIN_MADE_OF, PROMPTS
-from tests.jobs.test_ranking import contents_of_pictures, invoke, session  # noqa: F401
+from tests.support.ranking import contents_of_pictures, invoke
 
 GRID = """
 title: Test
@@ -161,7 +161,7 @@ def test_bad_grids(folder: Path, text: str, message: str) -> None:
     ("axes: {a: [1]}\nrecipe: bad.yaml", "bad.yaml:2:9"),
     ("axes: {a: [1]}\nrecipe: {epochs: x}", "epochs"),
 ])
-def test_bad_cells(folder: Path, text: str, message: str, session: Session) -> None:  # noqa: F811
+def test_bad_cells(folder: Path, text: str, message: str, session: Session) -> None:
     (folder / "bad.yaml").write_text("resolution: 8\nepochs: many\n")
     (folder / "grid.yaml").write_text(text)
     fault = invoke("grid", folder / "grid.yaml", "-o", folder / "out").exception
@@ -190,7 +190,7 @@ def run_of(folder: Path, name: str = "grid.yaml", out: str = "out") -> GridRun:
     return GridRun(load_grid(folder / name), 3, Folder(folder / out), Scoring(None, 4), 3)
 
 
-def make_all(session: Session, run: GridRun, limit: int | None = None) -> Any:  # noqa: F811
+def make_all(session: Session, run: GridRun, limit: int | None = None) -> Any:
     jobs = jobs_of(session, make_cells(session, run, run.loaded.coordinates()))[:limit]
     rows: Any = {}
     for rows in make_grid(session, run, jobs):  # noqa: B007
@@ -198,7 +198,7 @@ def make_all(session: Session, run: GridRun, limit: int | None = None) -> Any:  
     return rows
 
 
-def test_what_is_done_stays(folder: Path, session: Session) -> None:  # noqa: F811
+def test_what_is_done_stays(folder: Path, session: Session) -> None:
     run = run_of(folder)
     jobs = jobs_of(session, make_cells(session, run, run.loaded.coordinates()))
     assert len(open_batches(run, jobs)[0]) == 4
@@ -216,7 +216,7 @@ def test_what_is_done_stays(folder: Path, session: Session) -> None:  # noqa: F8
     assert len(finished(changed, other)) == 4
 
 
-def test_cells_do_not_depend_on_their_company(folder: Path, session: Session) -> None:  # noqa: F811
+def test_cells_do_not_depend_on_their_company(folder: Path, session: Session) -> None:
     rows = make_all(session, run_of(folder))
     alone = make_all(session, run_of(folder, out="alone"), limit=1)
     name = next(iter(alone))
@@ -224,7 +224,7 @@ def test_cells_do_not_depend_on_their_company(folder: Path, session: Session) ->
     assert alone[name].fresh == pytest.approx(rows[name].fresh, abs=1e-3)
 
 
-def test_a_failed_cell_is_reported(folder: Path, session: Session) -> None:  # noqa: F811
+def test_a_failed_cell_is_reported(folder: Path, session: Session) -> None:
     long = "word " * 90
     (folder / "grid.yaml").write_text(
         f"axes:\n  thing: [harp, {{name: long, words: {{thing: {long}}}}}, oil]\n"
@@ -243,7 +243,7 @@ def test_a_failed_cell_is_reported(folder: Path, session: Session) -> None:  # n
     assert "failed: long" in again.stderr
 
 
-def test_the_command(folder: Path, session: Session) -> None:  # noqa: F811
+def test_the_command(folder: Path, session: Session) -> None:
     out = folder / "out"
     words = ("grid", folder / "grid.yaml", "-o", out, "--views", 4, "--seed", 1, "-q")
     plan = invoke(*words, "--dry-run")
@@ -269,7 +269,7 @@ def test_the_command(folder: Path, session: Session) -> None:  # noqa: F811
     assert isinstance(other, UsageError)
 
 
-def test_pictures_can_be_made_again(folder: Path, session: Session) -> None:  # noqa: F811
+def test_pictures_can_be_made_again(folder: Path, session: Session) -> None:
     out = folder / "out"
     invoke("grid", folder / "grid.yaml", "-o", out, "--views", 4, "--seed", 1, "-q")
     picture = out / "pictures" / "cat-harp-two.png"

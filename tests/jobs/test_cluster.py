@@ -15,6 +15,7 @@ from clipig.config.load import load
 from clipig.errors import UsageError
 from clipig.jobs.batches import Batch, Job, Scoring, execute
 from clipig.session import Session
+from tests.support.ranking import contents, environment
 
 RECIPE = {
     "epochs": 40, "resolution": 32, "model": "embedded", "device": "cpu",
@@ -91,8 +92,6 @@ def test_a_worker_that_dies_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.slow
 def test_rank_by_ray_is_rank(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="the extra clipig[ray] is not installed")
-    from test_ranking import contents, environment
-
     (tmp_path / "small.yaml").write_text(
         "epochs: 4\nresolution: 32\nmodel: embedded\ntargets:\n"
         "  - features: [{text: a penguin}]\n    transforms: [{resize: 64}]\n"

@@ -17,7 +17,7 @@ from clipig.errors import ClipigError, EncoderError, ImageError, UsageError
 from clipig.jobs.picture_features import BATCH, FeatureCache, expand, picture_features
 from clipig.jobs.rating import Rating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
 from clipig.jobs.similar import clusters, near_duplicates, neighbours
-from tests.jobs.test_ranking import invoke, session  # noqa: F401
+from tests.support.ranking import invoke
 from tests.support.tiny_encoder import TinyEncoder
 
 
@@ -226,7 +226,7 @@ def test_clusters_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
         clusters(torch.eye(4))
 
 
-def test_rate_command(pictures: list[str], tmp_path: Path, session: Any) -> None:  # noqa: F811
+def test_rate_command(pictures: list[str], tmp_path: Path, session: Any) -> None:
     folder = Path(pictures[0]).parent
     (folder / "broken.png").write_text("x")
     words = ("rate", folder, "-t", "a cat", "-i", pictures[0], "-m", "embedded", "-m", "judge")
@@ -253,7 +253,7 @@ def test_rate_command(pictures: list[str], tmp_path: Path, session: Any) -> None
     assert found.stdout.startswith("1: one\n2: two\n")
 
 
-def test_similar_command(pictures: list[str], tmp_path: Path, session: Any) -> None:  # noqa: F811
+def test_similar_command(pictures: list[str], tmp_path: Path, session: Any) -> None:
     folder = Path(pictures[0]).parent
     (folder / "copy.png").write_bytes(Path(pictures[0]).read_bytes())
     result = invoke(
@@ -283,7 +283,7 @@ def test_similar_command(pictures: list[str], tmp_path: Path, session: Any) -> N
     (("similar", "-k", "x"), "a number or auto"),
 ])
 def test_bad_input_is_one_clear_message(
-    words: tuple[str, ...], message: str, session: Any  # noqa: F811
+    words: tuple[str, ...], message: str, session: Any
 ) -> None:
     fault = invoke(*words).exception
     assert isinstance(fault, ClipigError)
