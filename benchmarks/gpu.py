@@ -24,11 +24,12 @@ from benchmarks.random_checkpoint import write_random_checkpoint
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
+from clipig.engine.device import peak_memory, wait
 from clipig.engine.events import Finished, Step
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import optimize
-from clipig.jobs.bench import Bench, count_flops, peak_flops, peak_memory, timed, wait
+from clipig.jobs.bench import Bench, count_flops, peak_flops, timed
 from clipig.plan.compiler import compile
 from clipig.session import Session
 

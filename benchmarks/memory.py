@@ -20,11 +20,12 @@ import torch
 
 from clipig import encoders
 from clipig.config.load import load
+from clipig.engine.device import peak_memory
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory
 from clipig.engine.memory import footprint
-from clipig.jobs.bench import Bench, peak_memory
+from clipig.jobs.bench import Bench
 
 
 def one(args: argparse.Namespace) -> None:

@@ -24,6 +24,7 @@ from clipig.config.prompts import fill
 from clipig.config.runs import spread
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
+from clipig.engine.device import pick_device
 from clipig.engine.events import Event, Finished, State, Step
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, Prompts, encode_prompts
@@ -32,34 +33,9 @@ from clipig.engine.memory import fit
 from clipig.engine.state import join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba
-from clipig.ops.base import nearest
 from clipig.plan.compiler import Plan, compile, split
 
 Progress = Callable[[int, int | None], None]
-
-
-def pick_device(name: str) -> torch.device:
-    """`auto` (cuda, then mps, then cpu), `cpu`, `cuda`, `cuda:1`, `mps`. Raises `DeviceError`."""
-    if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    kind = name.partition(":")[0]
-    if kind not in ("cpu", "cuda", "mps"):
-        hint = nearest(name, ["auto", "cpu", "cuda", "mps"])
-        raise DeviceError(f"unknown device {name!r}{hint} (allowed: auto, cpu, cuda, cuda:N, mps)")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        allowed = "auto, cpu, cuda, cuda:N, mps"
-        raise DeviceError(f"unknown device {name!r} (allowed: {allowed})") from None
-    if kind == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise DeviceError(f"device {name!r} is not there: {count} CUDA devices were found")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError("device 'mps' is not there")
-    return device
 
 
 @dataclass(frozen=True)

@@ -78,4 +78,5 @@ def _print_cost(session: Session, group: Group) -> None:
     cost = estimate(session, group)
     each = ", ".join(f"{s * 1000:.0f}" for s in cost.step_seconds[:8])
     click.echo(f"time       about {cost.seconds:.0f} s ({each} ms per step)")
-    click.echo(f"memory     about {cost.peak_bytes / 2**20:.0f} MiB at most")
+    if cost.peak_bytes:
+        click.echo(f"memory     about {cost.peak_bytes / 2**20:.0f} MiB at most")

@@ -143,9 +143,9 @@ def tuned(session: Session, run: GridRun, options: Options, jobs: Sequence[Job])
     from dataclasses import replace
 
     from clipig.encoders import resolve
+    from clipig.engine.device import pick_device
     from clipig.jobs.batches import Scoring, chunks, group_size
     from clipig.jobs.fresh_views import last_look
-    from clipig.session import pick_device
 
     size = options.group
     for part in chunks(jobs, 10**6):

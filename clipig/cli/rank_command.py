@@ -233,8 +233,8 @@ def weights(session: Session, *experiments: Experiment) -> str:
 def check(session: Session, ranking: Ranking) -> None:
     """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
     from clipig.encoders import resolve
+    from clipig.engine.device import pick_device
     from clipig.jobs.fresh_views import last_look
-    from clipig.session import pick_device
 
     for experiment in (ranking.short, ranking.final):
         settled = experiment.model_copy(update={"seed": 0})

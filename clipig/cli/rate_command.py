@@ -115,7 +115,8 @@ def open_encoders(models: Sequence[str], device: str, meter: Meter) -> list[Enco
     """The encoders of these names, loaded. Raises `EncoderError` or `DeviceError`."""
     from clipig.cli.options import Download
     from clipig.encoders import resolve
-    from clipig.session import Session, pick_device
+    from clipig.engine.device import pick_device
+    from clipig.session import Session
 
     session = Session(progress=None if meter.quiet else Download())
     place = pick_device(device)

@@ -137,8 +137,8 @@ class Request:
 
 def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Group]]:
     """The runs and their batches; faults of the config are told with their places."""
+    from clipig.engine.device import pick_device
     from clipig.errors import ConfigError
-    from clipig.session import pick_device
 
     try:
         experiments = session.settle(loaded.experiment)

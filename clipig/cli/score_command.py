@@ -36,9 +36,9 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
     that the model likes scores higher than a photograph.
     """
     from clipig import encoders
+    from clipig.engine.device import pick_device
     from clipig.images import load_image
     from clipig.jobs.quality import score
-    from clipig.session import pick_device
 
     wanted, candidates = _texts(pictures, texts), _candidates(among)
     model = encoders.load(encoders.resolve(judge), pick_device(device), "fp32")

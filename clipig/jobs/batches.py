@@ -15,6 +15,7 @@ from torch import Tensor
 
 from clipig.config.runs import row_keys
 from clipig.config.schema import Experiment
+from clipig.engine.device import pick_device
 from clipig.engine.events import Finished, State, Step
 from clipig.engine.state import split_state
 from clipig.errors import ClipigError, ConfigError, Problem
@@ -22,7 +23,7 @@ from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture
 from clipig.outputs.pictures import describe
 from clipig.plan.compiler import split
-from clipig.session import Group, Session, pick_device
+from clipig.session import Group, Session
 
 Tick = Callable[[int], None]
 """Called with how many more steps of runs are done."""

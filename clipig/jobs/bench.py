@@ -8,9 +8,7 @@ else the machine does hits both; the overhead is the median of their ratios.
 from __future__ import annotations
 
 import platform
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +18,7 @@ from torch import Tensor
 
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
+from clipig.engine.device import peak_memory, wait
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import Studio
@@ -232,14 +231,6 @@ def timed(work: Callable[[], None]) -> float:
     return time.perf_counter() - began
 
 
-def wait(device: torch.device) -> None:
-    """Until the device has done all that was asked of it."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    elif device.type == "mps":
-        torch.mps.synchronize()
-
-
 def count_flops(encoder: Encoder) -> float | None:
     """Floating point operations of one view, forward and backward; None where torch cannot say."""
     from torch.utils.flop_counter import FlopCounterMode
@@ -279,11 +270,3 @@ def device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {device.type}"
-
-
-def peak_memory(device: torch.device) -> int:
-    """Greatest memory so far, bytes: of the device, or of this process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most * 1024

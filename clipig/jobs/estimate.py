@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 
 import torch
 
+from clipig.engine.device import peak_memory, wait
 from clipig.engine.loop import Studio
 from clipig.plan.compiler import Phase
 from clipig.session import Group, Session
@@ -20,7 +19,7 @@ class Estimate:
 
     step_seconds    seconds of one step, by phase
     seconds         of all steps together, without loading
-    peak_bytes      greatest memory of the process (CPU) or of the device
+    peak_bytes      maximum memory of the process (CPU) or of the device; 0 if unknown
     """
 
     step_seconds: tuple[float, ...]
@@ -56,22 +55,9 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
 def _seconds(studio: Studio, phase: Phase, tries: int, device: torch.device) -> float:
     studio.begin(phase)
     studio.advance(phase.first)  # the first step also allocates and compiles
-    _wait(device)
+    wait(device)
     begun = time.perf_counter()
     for _ in range(tries):
         studio.advance(phase.first)
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - begun) / tries
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the greatest use so far, of the device or of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

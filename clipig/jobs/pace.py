@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import torch
 
 from clipig.config.schema import Experiment, Init
+from clipig.engine.device import pick_device
 from clipig.jobs.batches import Scoring
 from clipig.jobs.estimate import estimate
 from clipig.jobs.fresh_views import fresh_similarity
-from clipig.session import Session, pick_device
+from clipig.session import Session
 
 
 @dataclass(frozen=True)
