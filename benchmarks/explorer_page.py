@@ -24,7 +24,7 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
 from clipig.outputs.pages.explorer import write_explorer
-from clipig.outputs.pages.model import Axis, Cell, Explorer, Recipe
+from clipig.outputs.pages.model import Axis, Explorer, PageCell, Recipe
 
 ANIMALS = ("cat", "elephant", "hedgehog", "kangaroo", "peacock", "penguin", "pig", "snail", "tapir")
 THINGS = """accordion;apple;avocado;baguette;banana;basil;beetroot;broom;burger;burrito;cabbage;cake
@@ -116,11 +116,11 @@ def draw_demo(folder: Path) -> Explorer:
                 command = f"clipig grid animals.yaml --only animal={animal} --only 'thing={thing}'"
                 if number % 173 == 40:
                     error = f"ImageError: the picture became NaN in epoch 117 ({method})"
-                    cells.append(Cell((a, t, m), "failed", prompt=prompt, seed=number,
+                    cells.append(PageCell((a, t, m), "failed", prompt=prompt, seed=number,
                                       command=command, error=error))  # fmt: skip
                     continue
                 if number % 211 == 90:
-                    cells.append(Cell((a, t, m), prompt=prompt, seed=number, command=command))
+                    cells.append(PageCell((a, t, m), prompt=prompt, seed=number, command=command))
                     continue
                 name = f"{animal}-of-{thing.replace(' ', '-')}-{m + 1}"
                 image = draw_picture(number, 224, coarse=m == 1)
@@ -128,7 +128,7 @@ def draw_demo(folder: Path) -> Explorer:
                 image.resize((96, 96)).save(folder / f"thumbs/{name}.jpg", quality=82)
                 score = 39 + 4 * m + 2.2 * np.sin(t * 1.7) + 1.3 * np.sin(a) + rng.normal(0, 1.6)
                 held_out = 24 + 0.25 * score + rng.normal(0, 1.2)
-                cells.append(Cell(
+                cells.append(PageCell(
                     (a, t, m), "done", f"pictures/{name}.png", f"thumbs/{name}.jpg", prompt,
                     number, round(float(score), 2), round(float(held_out), 2), None, command,
                 ))  # fmt: skip

@@ -35,7 +35,7 @@ from clipig.config.grid import load_grid
 from clipig.config.schema import Experiment
 from clipig.encoders import resolve
 from clipig.images import load_image, save_png
-from clipig.jobs.quality import Row, interval, score
+from clipig.jobs.quality import QualityRow, interval, score
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.session import Session, collect
 
@@ -99,10 +99,10 @@ def make(
 def measured(
     out: Path, recipes: Sequence[str], subjects: Sequence[Subject], seeds: int,
     session: Session, judge: str, candidates: Sequence[str],
-) -> dict[str, list[tuple[Subject, int, Row]]]:
+) -> dict[str, list[tuple[Subject, int, QualityRow]]]:
     """The measures of all pictures that are there, by recipe."""
     encoder = session.encoder(resolve(judge), torch.device(session.device or "cpu"), "fp32")
-    found: dict[str, list[tuple[Subject, int, Row]]] = {}
+    found: dict[str, list[tuple[Subject, int, QualityRow]]] = {}
     for recipe in recipes:
         cells = [(s, k) for s in subjects for k in range(seeds)
                  if place(out, recipe, s, k).exists()]
@@ -114,7 +114,9 @@ def measured(
     return found
 
 
-def by_subject(rows: Sequence[tuple[Subject, int, Row]], number: str) -> dict[Subject, float]:
+def by_subject(
+    rows: Sequence[tuple[Subject, int, QualityRow]], number: str
+) -> dict[Subject, float]:
     """Mean over the seeds of a number, for each subject."""
     values: dict[Subject, list[float]] = {}
     for subject, _, row in rows:
@@ -123,7 +125,7 @@ def by_subject(rows: Sequence[tuple[Subject, int, Row]], number: str) -> dict[Su
 
 
 def summary(
-    found: Mapping[str, list[tuple[Subject, int, Row]]], against: str
+    found: Mapping[str, list[tuple[Subject, int, QualityRow]]], against: str
 ) -> dict[str, dict[str, object]]:
     """Per recipe: means with intervals, and the paired difference of 1/rank to `against`."""
     table: dict[str, dict[str, object]] = {}
@@ -184,7 +186,8 @@ def markdown(
 
 
 def sheets(
-    out: Path, found: Mapping[str, list[tuple[Subject, int, Row]]], subjects: Sequence[Subject],
+    out: Path, found: Mapping[str, list[tuple[Subject, int, QualityRow]]],
+    subjects: Sequence[Subject],
 ) -> None:
     """One sheet per recipe, and one of all recipes (columns) by subject (rows), seed 0."""
     for recipe, rows in found.items():
@@ -197,7 +200,7 @@ def sheets(
 
 
 def side_by_side(
-    path: Path, out: Path, found: Mapping[str, list[tuple[Subject, int, Row]]],
+    path: Path, out: Path, found: Mapping[str, list[tuple[Subject, int, QualityRow]]],
     subjects: Sequence[Subject],
 ) -> None:
     """All recipes (columns) by subject (rows), seed 0, with the place of the true caption."""

@@ -24,10 +24,9 @@ from clipig.cli.options import (
 if TYPE_CHECKING:
     from clipig.cli.meter import Meter
     from clipig.config.grid import Cell
-    from clipig.jobs.batches import Job
-    from clipig.jobs.folder import Row
+    from clipig.jobs.batches import Execute, Job
+    from clipig.jobs.folder import RunRecord
     from clipig.jobs.grid import GridRun
-    from clipig.jobs.ranking import Execute
     from clipig.session import Session
 
 REFRESH = 30.0
@@ -68,11 +67,11 @@ def command(**options: object) -> None:
     clipig grid grid_article --dry-run
     clipig grid my_grid.yaml --only animal=penguin --resume
     """
-    start(Options(**options))  # type: ignore[arg-type]
+    start(GridOptions(**options))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Options(Many):
+class GridOptions(Many):
     """The command line's options."""
 
     grid: str
@@ -90,7 +89,7 @@ class Options(Many):
         return Path(self.output) if self.output else Path("renders") / f"grid-{name}"
 
 
-def start(options: Options) -> None:
+def start(options: GridOptions) -> None:
     """Make a grid, or go on with one."""
     from dataclasses import replace
 
@@ -135,7 +134,7 @@ def text_of(data: bytes) -> str:
     return data.decode("utf-8", errors="replace")
 
 
-def tuned(session: Session, run: GridRun, options: Options, jobs: Sequence[Job]) -> GridRun:
+def tuned(session: Session, run: GridRun, options: GridOptions, jobs: Sequence[Job]) -> GridRun:
     """The run with its batch size and judge, after a look at what could be wrong.
 
     One cell of each structure is planned and its encoders are loaded.
@@ -160,7 +159,7 @@ def tuned(session: Session, run: GridRun, options: Options, jobs: Sequence[Job])
 
 
 def _make(
-    session: Session, run: GridRun, options: Options, meter: Meter, jobs: Sequence[Job],
+    session: Session, run: GridRun, options: GridOptions, meter: Meter, jobs: Sequence[Job],
     everything: Sequence[Cell], execute: Execute,
 ) -> None:
     """Make the cells; the page is there from the beginning and kept up to date."""
@@ -170,7 +169,7 @@ def _make(
     meter.tell("cells", sum(b.steps for b in left))
     others = finished(run, jobs_of(session, everything))
     spoken = -REFRESH
-    rows: dict[str, Row] = {}
+    rows: dict[str, RunRecord] = {}
     try:
         for rows in make_grid(
             session, run, jobs, execute, meter.tick, options.retry
@@ -191,7 +190,7 @@ def _make(
 
 
 def report(
-    run: GridRun, everything: Sequence[Cell], rows: dict[str, Row], meter: Meter
+    run: GridRun, everything: Sequence[Cell], rows: dict[str, RunRecord], meter: Meter
 ) -> None:
     """The page, the contact sheets, and a word about cells that failed."""
     from clipig.jobs.grid import write_page, write_sheets
@@ -207,11 +206,11 @@ def report(
     click.echo(str(page))
 
 
-def again(run: GridRun) -> Callable[[Cell, Row], str]:
+def again(run: GridRun) -> Callable[[Cell, RunRecord], str]:
     """What says the command that makes a cell again."""
     from clipig.jobs.folder import shell
 
-    def command(cell: Cell, row: Row) -> str:
+    def command(cell: Cell, row: RunRecord) -> str:
         picture = (run.folder.root / row.picture).as_posix()
         return shell("clipig", "reproduce", picture) if row.picture else ""
 

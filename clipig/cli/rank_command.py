@@ -23,7 +23,7 @@ from clipig.errors import UsageError
 
 if TYPE_CHECKING:
     from clipig.config.schema import Experiment
-    from clipig.jobs.ranking import Ranking
+    from clipig.jobs.stages import Ranking
     from clipig.session import Session
 
 DEFAULT = "penguin_piano"
@@ -88,11 +88,11 @@ def command(context: click.Context, /, **options: object) -> None:
         name for name in options
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT
     )
-    start(Options(**options), given)  # type: ignore[arg-type]
+    start(RankOptions(**options), given)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
-class Options(Many):
+class RankOptions(Many):
     """The command line's options."""
 
     config: str | None
@@ -127,14 +127,15 @@ class Options(Many):
         return Path(self.output) if self.output else Path("renders") / f"rank-{self.name}"
 
 
-def start(options: Options, given: frozenset[str]) -> None:
+def start(options: RankOptions, given: frozenset[str]) -> None:
     """Make a ranking, or go on with one."""
     from clipig.cli.meter import Meter
     from clipig.jobs.batches import execute
     from clipig.jobs.cluster import open_cluster
     from clipig.jobs.folder import Folder, claim_folder
-    from clipig.jobs.ranking import load_ranking, rank, save_ranking
+    from clipig.jobs.ranking import rank
     from clipig.jobs.ranking_report import table, write_report
+    from clipig.jobs.stages import load_ranking, save_ranking
 
     if options.by == "held-out" and not options.judge and not options.resume:
         raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
@@ -174,14 +175,14 @@ def start(options: Options, given: frozenset[str]) -> None:
     return None
 
 
-def build(session: Session, options: Options) -> Ranking:
+def build(session: Session, options: RankOptions) -> Ranking:
     """A new ranking from the options. Raises `ConfigError` or `UsageError`."""
     import secrets
 
     from clipig.jobs.batches import group_size
     from clipig.jobs.folder import Folder
     from clipig.jobs.halving import final_epochs
-    from clipig.jobs.ranking import Ranking, Settings, first_prompt
+    from clipig.jobs.stages import Ranking, RankSettings, first_prompt
 
     numbers = parse_numbers(options.only, options.runs) if options.only else ()
     seed = options.seed
@@ -194,7 +195,7 @@ def build(session: Session, options: Options) -> Ranking:
     )
     if seed is None:
         seed = short.seed if short.seed is not None else secrets.randbelow(2**32)
-    settings = Settings(
+    settings = RankSettings(
         options.name, first_prompt(short), seed, options.runs, options.top, options.bottom,
         options.short_epochs, options.final_epochs, options.restart, options.views, options.judge,
         options.by, options.halving, numbers, options.group or group_size(short.device),
@@ -207,7 +208,7 @@ def build(session: Session, options: Options) -> Ranking:
     )
 
 
-def recipe(session: Session, options: Options, config: str, epochs: int) -> Experiment:
+def recipe(session: Session, options: RankOptions, config: str, epochs: int) -> Experiment:
     """One of the two recipes, with the options applied and the model that is meant."""
     from clipig.config.load import read
     from clipig.config.prompts import set_text
@@ -261,7 +262,7 @@ def parse_numbers(text: str, runs: int) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def _refuse_changes(options: Options, ranking: Ranking, given: frozenset[str]) -> None:
+def _refuse_changes(options: RankOptions, ranking: Ranking, given: frozenset[str]) -> None:
     """Options on the command line must be those of the folder."""
     names = {"go_on": "restart"}
     for option in sorted(given):
@@ -280,16 +281,16 @@ def _refuse_changes(options: Options, ranking: Ranking, given: frozenset[str]) -
 def print_plan(session: Session, ranking: Ranking) -> None:
     """What would be done, with an estimate from a few steps on this machine."""
     from clipig.jobs.batches import Scoring
-    from clipig.jobs.folder import Row
+    from clipig.jobs.folder import RunRecord
     from clipig.jobs.halving import rungs
     from clipig.jobs.pace import duration, measure, size
-    from clipig.jobs.ranking import final_job, short_jobs
+    from clipig.jobs.stages import final_job, short_jobs
 
     settings = ranking.settings
     jobs = short_jobs(ranking)
     sample = [job.experiment for job in jobs[: settings.group]]
     short = measure(session, sample, ranking.scoring)
-    none = Row("0", 0, None, None, None, None, 0, "", "none", "")
+    none = RunRecord("0", 0, None, None, None, None, 0, "", "none", "")
     final = measure(session, [final_job(ranking, none).experiment] * 2, Scoring(
         ranking.final, settings.views, settings.judge
     ))

@@ -13,7 +13,7 @@ from clipig.errors import UsageError
 if TYPE_CHECKING:
     from clipig.cli.meter import Meter
     from clipig.encoders.protocol import Encoder
-    from clipig.jobs.rating import Rating
+    from clipig.jobs.rating import ImageRating
 
 
 @click.command(short_help="Measure how well pictures match texts or other pictures.")
@@ -84,7 +84,7 @@ def command(
 
 
 def _print(
-    rating: Rating, column: int, best: int, worst: int, csv_file: str | None,
+    rating: ImageRating, column: int, best: int, worst: int, csv_file: str | None,
     json_file: str | None, meter: Meter,
 ) -> None:
     from clipig.jobs.rating import as_csv, as_extremes, as_json, as_summary, as_table
@@ -99,7 +99,7 @@ def _print(
         write_data(name, text)
 
 
-def _write_page(html: str, rating: Rating) -> None:
+def _write_page(html: str, rating: ImageRating) -> None:
     from clipig.jobs.folder import claim_folder, shell
     from clipig.jobs.rating import write_rating_page
 

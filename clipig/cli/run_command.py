@@ -59,7 +59,7 @@ def command(configs: tuple[str, ...], **options: object) -> None:
     """
     if not configs:
         raise UsageError("no config given; try: clipig run penguin_piano")
-    request = Request(configs, Options(**options))  # type: ignore[arg-type]
+    request = Request(configs, RunOptions(**options))  # type: ignore[arg-type]
     if request.options.dry_run:
         from clipig.cli.dry_run import print_plan
 
@@ -71,7 +71,7 @@ def command(configs: tuple[str, ...], **options: object) -> None:
 
 
 @dataclass(frozen=True)
-class Options(Common):
+class RunOptions(Common):
     """The command line's options, named as they are written."""
 
     text: str | None
@@ -104,7 +104,7 @@ class Request:
     """What was asked for on the command line."""
 
     configs: tuple[str, ...]
-    options: Options
+    options: RunOptions
 
     def load(self) -> Loaded:
         """The experiment and where its values stand, options applied. Raises `ConfigError`."""
@@ -194,7 +194,7 @@ def resume(request: Request) -> None:
             float(about.get("seconds", 0)))
 
 
-def _introduce(options: Options, groups: Sequence[Group]) -> None:
+def _introduce(options: RunOptions, groups: Sequence[Group]) -> None:
     """The first line of the output: which encoder, and why."""
     if options.quiet:
         return
@@ -228,7 +228,7 @@ def _header(request: Request, groups: Sequence[Group]) -> str:
 
 
 def _render(
-    options: Options, session: Session, experiments: Sequence[Experiment], place: Place,
+    options: RunOptions, session: Session, experiments: Sequence[Experiment], place: Place,
     text: str, state: State | None = None,
     rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
 ) -> None:

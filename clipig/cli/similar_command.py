@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from clipig.jobs.picture_features import Features
-    from clipig.jobs.similar import Pair
+    from clipig.jobs.similar import ImagePair
 
 
 @click.command(short_help="Find near-duplicates, neighbours and clusters among pictures.")
@@ -67,7 +67,7 @@ def command(
     groups = []
     if wanted is not None:
         groups = clusters(found.rows, None if wanted == "auto" else int(wanted))
-    outcome = Outcome(
+    outcome = SimilarImages(
         found, near_duplicates(found.rows, above), neighbours(found.rows, count), groups
     )
     if json_file != "-":
@@ -95,12 +95,12 @@ def _small(path: Path, side: int) -> Image.Image:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SimilarImages:
     """What was found among pictures."""
 
     found: Features
-    pairs: list[Pair]
-    near: list[list[Pair]]
+    pairs: list[ImagePair]
+    near: list[list[ImagePair]]
     groups: list[list[int]]
 
     def table(self) -> str:
@@ -140,7 +140,7 @@ class Outcome:
         from clipig.jobs.folder import claim_folder
         from clipig.jobs.rating import show_picture
         from clipig.outputs.contact_sheet import contact_sheet
-        from clipig.outputs.pages.model import Group, Sheet
+        from clipig.outputs.pages.model import PageGroup, Sheet
         from clipig.outputs.pages.sheet import write_sheet
 
         folder = claim_folder(wanted)
@@ -154,7 +154,7 @@ class Outcome:
                 nearest = self.near[i][0]
                 note = f"nearest: {Path(names[nearest.second]).name} {nearest.similarity:.2f}"
                 pictures.append(show_picture(folder, names[i], i, (), note))
-            pages.append(Group(title, tuple(pictures)))
+            pages.append(PageGroup(title, tuple(pictures)))
             shown = pictures[:_ON_A_SHEET]
             thumbs = [_small(folder / p.thumb, 112) for p in shown]
             sheet = contact_sheet(thumbs, [p.name for p in shown], cell=112)

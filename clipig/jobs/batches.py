@@ -101,6 +101,12 @@ class Made:
     key: str = ""
 
 
+Execute = Callable[
+    [Session, Sequence[Batch], Tick | None], Iterator[tuple[Batch, list[Made]]]
+]
+"""How batches are done: here (`execute`) or as Ray tasks."""
+
+
 def group_size(device: str) -> int:
     """How many runs a batch has if nobody says so."""
     return ON_CPU if pick_device(device).type == "cpu" else ON_GPU

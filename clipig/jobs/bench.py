@@ -30,7 +30,7 @@ RUNS = (1, 8, 64, 512)
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FloorRatio:
     """A step against its floor; medians, seconds.
 
     ratio    median of step / floor of neighbouring measurements
@@ -51,7 +51,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchRow:
     """A number of runs: how they are grouped and what one picture costs, in seconds."""
 
     runs: int
@@ -81,8 +81,8 @@ class Report:
     versions: str
     epochs: int
     size: tuple[int, int]
-    one: Comparison
-    rows: tuple[Row, ...]
+    one: FloorRatio
+    rows: tuple[BenchRow, ...]
     flops: float | None
     peak: float
     share: float | None
@@ -112,7 +112,7 @@ def measure(
         costs[size] = bench.cost(size, seconds * 0.5 / len(sizes))
     epochs = bench.plan.steps
     rows = tuple(
-        Row(n, g, costs[g], costs[g] / g * epochs, costs[g] / g * epochs * n,
+        BenchRow(n, g, costs[g], costs[g] / g * epochs, costs[g] / g * epochs * n,
             g * one.views / costs[g])
         for n, g in groups.items()
     )
@@ -196,7 +196,7 @@ class Bench:
 
     def compare(
         self, runs: int, seconds: float, step: Callable[[], None] | None = None
-    ) -> Comparison:
+    ) -> FloorRatio:
         """Floor and step in turn for about `seconds`."""
         step, floor = step or self.stepper(runs), self.floor(runs)
         for _ in range(2):
@@ -210,7 +210,7 @@ class Bench:
             steps.append(timed(step))
         ratios = [s / f for s, f in zip(steps, floors, strict=True)]
         median = statistics.median
-        return Comparison(runs, runs * self.views, median(floors), median(steps), median(ratios),
+        return FloorRatio(runs, runs * self.views, median(floors), median(steps), median(ratios),
                           len(ratios))
 
     def cost(self, runs: int, seconds: float) -> float:

@@ -16,8 +16,7 @@ from typing import Any
 import torch
 
 from clipig.errors import DeviceError, UsageError
-from clipig.jobs.batches import Batch, Made, Tick, make
-from clipig.jobs.ranking import Execute
+from clipig.jobs.batches import Batch, Execute, Made, Tick, make
 from clipig.session import Session
 
 LOCAL = "local"

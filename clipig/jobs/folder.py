@@ -31,7 +31,7 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Row:
+class RunRecord:
     """One finished job, as it is kept in a record."""
 
     name: str
@@ -66,7 +66,7 @@ class Folder:
     def states(self, stage: str, batch: str) -> Path:
         return self.root / "parts" / stage / f"{batch}.safetensors"
 
-    def write(self, stage: str, batch: Batch, made: Sequence[Made]) -> list[Row]:
+    def write(self, stage: str, batch: Batch, made: Sequence[Made]) -> list[RunRecord]:
         """Keep what came of a batch; its record is the last that is written."""
         rows = []
         for m in made:
@@ -77,7 +77,7 @@ class Folder:
                 save_png(m.picture.float() / 255, picture, m.texts, overwrite=True)
                 save_thumb(m.picture.float() / 255, thumb)
             there = m.picture is not None
-            rows.append(Row(
+            rows.append(RunRecord(
                 m.name, m.seed, m.last, m.fresh, m.held_out, m.look, round(m.seconds, 3), m.error,
                 picture.relative_to(self.root).as_posix() if there else "",
                 thumb.relative_to(self.root).as_posix() if there else "", m.key,
@@ -93,7 +93,7 @@ class Folder:
         ))
         return rows
 
-    def rows(self, stage: str) -> dict[str, Row]:
+    def rows(self, stage: str) -> dict[str, RunRecord]:
         """All finished jobs of a stage by name. Records that are damaged do not count."""
         found = {}
         for path in sorted(self.record(stage, "x").parent.glob("*.json")):
@@ -115,14 +115,14 @@ class Folder:
             path.unlink(missing_ok=True)
 
 
-def _read_rows(path: Path) -> Iterator[Row]:
+def _read_rows(path: Path) -> Iterator[RunRecord]:
     try:
         data: Any = json.loads(path.read_text(encoding="utf-8"))
         if data["format"] != FORMAT:
             return
         for raw in data["rows"]:
             look = None if raw["look"] is None else Look(**raw["look"])
-            yield Row(**{**raw, "look": look})
+            yield RunRecord(**{**raw, "look": look})
     except (OSError, ValueError, KeyError, TypeError):
         return
 

@@ -14,13 +14,12 @@ from clipig.config.grid import Cell, Loaded, make_cell
 from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
 from clipig.files import slug
 from clipig.images import load_image, save_png
-from clipig.jobs.batches import Batch, Job, Made, Scoring, Tick, chunks, execute, settle
-from clipig.jobs.folder import Folder, Row, write_text
-from clipig.jobs.ranking import Execute, first_prompt
+from clipig.jobs.batches import Batch, Execute, Job, Made, Scoring, Tick, chunks, execute, settle
+from clipig.jobs.folder import Folder, RunRecord, write_text
+from clipig.jobs.stages import first_prompt
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.explorer import write_explorer
-from clipig.outputs.pages.model import Axis, Explorer, Recipe, Status
-from clipig.outputs.pages.model import Cell as PageCell
+from clipig.outputs.pages.model import Axis, Explorer, PageCell, Recipe, Status
 from clipig.session import Session
 from clipig.values.faults import found, nearest
 
@@ -135,7 +134,7 @@ def batches_of(jobs: Sequence[Job], run: GridRun) -> list[Batch]:
     return batches
 
 
-def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, Row]:
+def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, RunRecord]:
     """Rows of jobs that are done and have not changed since. Failed ones count as done."""
     keys = {job.name: job.key for job in jobs}
     return {
@@ -145,7 +144,7 @@ def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, Row]:
 
 def open_batches(
     run: GridRun, jobs: Sequence[Job], again: bool = False
-) -> tuple[list[Batch], dict[str, Row]]:
+) -> tuple[list[Batch], dict[str, RunRecord]]:
     """What is left to do, in the batches of an undisturbed run, and what is done.
 
     `again` tries cells that failed once more.
@@ -165,7 +164,7 @@ def open_batches(
 def make_grid(
     session: Session, run: GridRun, jobs: Sequence[Job], execute: Execute = execute,
     tick: Tick | None = None, again: bool = False,
-) -> Iterator[dict[str, Row]]:
+) -> Iterator[dict[str, RunRecord]]:
     """Make what is missing; after each batch all rows so far."""
     left, done = open_batches(run, jobs, again)
     yield done
@@ -174,16 +173,16 @@ def make_grid(
         yield done
 
 
-def _written(run: GridRun, batch: Batch, made: Sequence[Made]) -> dict[str, Row]:
+def _written(run: GridRun, batch: Batch, made: Sequence[Made]) -> dict[str, RunRecord]:
     return {row.name: row for row in run.folder.write(STAGE, batch, made)}
 
 
-Command = Callable[[Cell, Row], str]
+Command = Callable[[Cell, RunRecord], str]
 """The command line that makes a cell again."""
 
 
 def write_page(
-    run: GridRun, cells: Sequence[Cell], rows: dict[str, Row], command: Command
+    run: GridRun, cells: Sequence[Cell], rows: dict[str, RunRecord], command: Command
 ) -> Path:
     """`index.html` and `data.js`; returns the page. Cells without a row are shown as missing."""
     grid = run.loaded.grid
@@ -197,7 +196,7 @@ def write_page(
     return write_explorer(run.folder.root, page)
 
 
-def _page_cell(cell: Cell, row: Row | None, command: Command) -> PageCell:
+def _page_cell(cell: Cell, row: RunRecord | None, command: Command) -> PageCell:
     prompt = first_prompt(cell.experiment)
     if row is None:
         return PageCell(cell.index, "missing", prompt=prompt, seed=cell.experiment.seed)
@@ -225,7 +224,7 @@ def _recipes(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Recipe, ...]:
     )
 
 
-def write_sheets(run: GridRun, cells: Sequence[Cell], rows: dict[str, Row]) -> list[Path]:
+def write_sheets(run: GridRun, cells: Sequence[Cell], rows: dict[str, RunRecord]) -> list[Path]:
     """A contact sheet per method (the axes after the second), rows as on the page."""
     axes = list(run.loaded.grid.axes.values())
     groups: dict[tuple[int, ...], list[Cell]] = {}

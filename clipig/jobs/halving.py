@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipig.jobs.batches import Tick
-from clipig.jobs.folder import Row
-from clipig.jobs.ranking import Execute, Ranking, Tell, batches_of, in_order, make_rest, short_jobs
+from clipig.jobs.batches import Execute, Tick
+from clipig.jobs.folder import RunRecord
+from clipig.jobs.stages import Ranking, Tell, batches_of, in_order, make_rest, short_jobs
 from clipig.session import Session
 
 
@@ -54,15 +54,15 @@ def _cost(counts: list[int]) -> float:
 
 def climb(
     session: Session, ranking: Ranking, run: Execute, tell: Tell | None, tick: Tick | None
-) -> tuple[dict[str, Row], list[Row], dict[str, int]]:
+) -> tuple[dict[str, RunRecord], list[RunRecord], dict[str, int]]:
     """Rows by name, the order of all runs (those that came further first), steps of each."""
     settings, folder = ranking.settings, ranking.folder
     ladder = rungs(len(settings.numbers), settings.top, settings.short_epochs)
     jobs = short_jobs(ranking)
-    rows: dict[str, Row] = {}
+    rows: dict[str, RunRecord] = {}
     steps: dict[str, int] = {}
-    ordered: list[Row] = []
-    tail: list[Row] = []
+    ordered: list[RunRecord] = []
+    tail: list[RunRecord] = []
     for number, rung in enumerate(ladder):
         stage, last = f"rung-{number}", number == len(ladder) - 1
         done = folder.rows(stage)

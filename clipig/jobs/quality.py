@@ -27,7 +27,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True)
-class Row:
+class QualityRow:
     """The measures of one picture.
 
     similarity   100 * cosine of picture and text, by the judge
@@ -61,7 +61,7 @@ class Row:
 def score(
     pictures: Sequence[Tensor] | Tensor, texts: Sequence[str], judge: Encoder,
     candidates: Sequence[str] = (),
-) -> list[Row]:
+) -> list[QualityRow]:
     """Measure pictures by the text that each was made from.
 
     `pictures`: one `[3, H, W]` in 0..1 per text, of any sizes. `judge` should not
@@ -83,7 +83,7 @@ def score(
     for line, text, numbers in zip(table, texts, measured, strict=True):
         own = float(line[place[text]])
         rank = 1 + int((line > own).sum())
-        rows.append(Row(
+        rows.append(QualityRow(
             text, own, rank, len(names), 1 / rank, names[int(line.argmax())],
             **{key: float(value[0]) for key, value in numbers.items()},
         ))
@@ -114,7 +114,7 @@ def similarities(
 
 
 def statistics(pictures: Tensor) -> dict[str, Tensor]:
-    """All statistics of pictures `[B, 3, H, W]` in 0..1, each `[B]`; see `Row`."""
+    """All statistics of pictures `[B, 3, H, W]` in 0..1, each `[B]`; see `QualityRow`."""
     fitted = resize(pictures.float(), (SIDE, SIDE)).clamp(0, 1)
     return {
         "slope": spectrum_slope(fitted),

@@ -15,9 +15,10 @@ import torch
 from clipig.config.dump import dump
 from clipig.errors import ClipigError
 from clipig.images import load_image, save_png
-from clipig.jobs.folder import Row, shell, write_text
+from clipig.jobs.folder import RunRecord, shell, write_text
 from clipig.jobs.pace import duration
-from clipig.jobs.ranking import Ranked, Ranking, score_of
+from clipig.jobs.ranking import Ranked
+from clipig.jobs.stages import Ranking, score_of
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.model import Candidate, Correlation, RankingPage, Recipe
 from clipig.outputs.pages.ranking import write_ranking
@@ -152,7 +153,7 @@ def _cell(value: object) -> str:
     return f"{value:.5f}" if isinstance(value, float) else ""
 
 
-def command_of(ranking: Ranking, row: Row, final: bool) -> str:
+def command_of(ranking: Ranking, row: RunRecord, final: bool) -> str:
     """The command that makes one picture again."""
     root = ranking.folder.root
     recipe = root / ("final.yaml" if final else "short.yaml")
@@ -205,7 +206,7 @@ def _facts(
     return tuple(facts)
 
 
-def _candidate(ranking: Ranking, ranked: Ranked, row: Row) -> Candidate:
+def _candidate(ranking: Ranking, ranked: Ranked, row: RunRecord) -> Candidate:
     final = ranked.final.get(row.name)
     return Candidate(
         int(row.name), row.seed, row.fresh, final.fresh if final else None,

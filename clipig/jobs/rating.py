@@ -19,7 +19,7 @@ from clipig.errors import ClipigError, ImageError, UsageError
 from clipig.images import load_image, save_png
 from clipig.jobs.folder import save_thumb
 from clipig.jobs.picture_features import FeatureCache, picture_features
-from clipig.outputs.pages.model import Group, Picture, Sheet
+from clipig.outputs.pages.model import PageGroup, PageImage, Sheet
 from clipig.outputs.pages.sheet import write_sheet
 from clipig.web import is_url
 
@@ -38,7 +38,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Rating:
+class ImageRating:
     """Similarities (100 * cosine) of pictures: one row each, one number per column."""
 
     names: tuple[str, ...]
@@ -61,7 +61,7 @@ def rate(
     references: Sequence[str] = (),
     cache: FeatureCache | None = None,
     tick: Callable[[int], None] | None = None,
-) -> Rating:
+) -> ImageRating:
     """Rate pictures (files or addresses) by texts and reference pictures.
 
     What is no picture is reported in the result. Raises `UsageError` if there
@@ -92,10 +92,10 @@ def rate(
         blocks.append(dict(zip(found.names, scores.tolist(), strict=True)))
     kept = tuple(n for n in names if all(n in block for block in blocks))
     rows = tuple(tuple(v for block in blocks for v in block[n]) for n in kept)
-    return Rating(kept, tuple(columns), rows, tuple(problems.items()), hits)
+    return ImageRating(kept, tuple(columns), rows, tuple(problems.items()), hits)
 
 
-def sorted_by(rating: Rating, column: int) -> Rating:
+def sorted_by(rating: ImageRating, column: int) -> ImageRating:
     """The rating in the order of a column, counted from 1; negative is descending.
 
     Raises `UsageError` for a column that is not there.
@@ -109,13 +109,13 @@ def sorted_by(rating: Rating, column: int) -> Rating:
         range(len(rating.names)),
         key=lambda i: math.copysign(1, column) * rating.scores[i][abs(column) - 1],
     )
-    return Rating(
+    return ImageRating(
         tuple(rating.names[i] for i in order), rating.columns,
         tuple(rating.scores[i] for i in order), rating.problems, rating.hits,
     )
 
 
-def as_table(rating: Rating) -> str:
+def as_table(rating: ImageRating) -> str:
     """An aligned table with one line per picture, columns numbered."""
     titles = rating.titles
     lines = [f"{i}: {title}" for i, title in enumerate(titles, 1)]
@@ -126,7 +126,7 @@ def as_table(rating: Rating) -> str:
     return "\n".join(lines)
 
 
-def as_summary(rating: Rating) -> str:
+def as_summary(rating: ImageRating) -> str:
     """Mean, deviation, least and greatest of each column."""
     lines = []
     columns = zip(*rating.scores, strict=True)
@@ -140,7 +140,7 @@ def as_summary(rating: Rating) -> str:
     return "\n".join(lines)
 
 
-def as_extremes(rating: Rating, best: int, worst: int, column: int = 1) -> str:
+def as_extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> str:
     """The article's tables: the best and the worst pictures of a column."""
     place = abs(column)
     down = sorted_by(rating, -place)
@@ -155,7 +155,7 @@ def as_extremes(rating: Rating, best: int, worst: int, column: int = 1) -> str:
     return "\n".join(lines)
 
 
-def as_csv(rating: Rating) -> str:
+def as_csv(rating: ImageRating) -> str:
     """Comma separated, with a line of headings."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -165,7 +165,7 @@ def as_csv(rating: Rating) -> str:
     return out.getvalue()
 
 
-def as_json(rating: Rating) -> str:
+def as_json(rating: ImageRating) -> str:
     """All of it as JSON."""
     return json.dumps({
         "columns": [
@@ -179,7 +179,7 @@ def as_json(rating: Rating) -> str:
     }, indent=1, ensure_ascii=False) + "\n"
 
 
-def write_rating_page(folder: Path, rating: Rating, title: str, command: str) -> Path:
+def write_rating_page(folder: Path, rating: ImageRating, title: str, command: str) -> Path:
     """`index.html` with thumbnails in the folder; returns the page."""
     pictures = [
         show_picture(folder, name, place, row)
@@ -187,14 +187,14 @@ def write_rating_page(folder: Path, rating: Rating, title: str, command: str) ->
     ]
     facts = (("pictures", str(len(pictures))),
              ("models", ", ".join(dict.fromkeys(c.model for c in rating.columns))))
-    sheet = Sheet(title, (Group("pictures", tuple(pictures)),), rating.titles, rating.problems,
+    sheet = Sheet(title, (PageGroup("pictures", tuple(pictures)),), rating.titles, rating.problems,
                   facts, command)
     return write_sheet(folder, sheet)
 
 
 def show_picture(
     folder: Path, name: str, place: int, scores: tuple[float | None, ...] = (), note: str = ""
-) -> Picture:
+) -> PageImage:
     """A picture on a page: a thumbnail beside the page, a link to the file where it lies.
 
     Pictures from the web, and names that no page can link, are copied.
@@ -208,7 +208,7 @@ def show_picture(
     if not is_url(name):
         try:
             lies = os.path.relpath(Path(name).expanduser(), folder).replace(os.sep, "/")
-            return Picture(label, lies, relative, scores, note)
+            return PageImage(label, lies, relative, scores, note)
         except ValueError:
             pass
     copy = folder / "pictures" / f"{place:05d}{'' if is_url(name) else Path(name).suffix}"
@@ -220,4 +220,4 @@ def show_picture(
             shutil.copyfile(Path(name).expanduser(), copy)
         except OSError as fault:
             raise ClipigError(f"{name}: cannot be copied: {fault}") from fault
-    return Picture(label, copy.relative_to(folder).as_posix(), relative, scores, note)
+    return PageImage(label, copy.relative_to(folder).as_posix(), relative, scores, note)

@@ -15,7 +15,7 @@ _MOST = 12
 
 
 @dataclass(frozen=True)
-class Pair:
+class ImagePair:
     """Two pictures, by their places, and their similarity (100 * cosine)."""
 
     first: int
@@ -23,28 +23,28 @@ class Pair:
     similarity: float
 
 
-def near_duplicates(rows: Tensor, above: float) -> list[Pair]:
+def near_duplicates(rows: Tensor, above: float) -> list[ImagePair]:
     """All pairs of unit rows `[N, D]` that are at least so similar, the most alike first."""
     found = []
     for start in range(0, len(rows), 1024):
         block = 100 * rows[start : start + 1024] @ rows.T
         for i, j in (block >= above).nonzero().tolist():
             if start + i < j:
-                found.append(Pair(start + i, j, float(block[i, j])))
+                found.append(ImagePair(start + i, j, float(block[i, j])))
     return sorted(found, key=lambda p: (-p.similarity, p.first, p.second))
 
 
-def neighbours(rows: Tensor, count: int) -> list[list[Pair]]:
+def neighbours(rows: Tensor, count: int) -> list[list[ImagePair]]:
     """For each row its nearest other rows, the nearest first."""
     count = min(count, len(rows) - 1)
-    found: list[list[Pair]] = []
+    found: list[list[ImagePair]] = []
     for start in range(0, len(rows), 1024):
         block = 100 * rows[start : start + 1024] @ rows.T
         own = torch.arange(len(block))
         block[own, start + own] = -torch.inf
         values, places = block.topk(count, dim=1)
         for i, (v, p) in enumerate(zip(values.tolist(), places.tolist(), strict=True)):
-            found.append([Pair(start + i, q, s) for q, s in zip(p, v, strict=True)])
+            found.append([ImagePair(start + i, q, s) for q, s in zip(p, v, strict=True)])
     return found
 
 

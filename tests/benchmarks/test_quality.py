@@ -14,7 +14,7 @@ from benchmarks.quality_recipes import ABLATIONS, RECIPES, SUBJECTS, Subject
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.images import save_png
-from clipig.jobs.quality import Row
+from clipig.jobs.quality import QualityRow
 from clipig.plan.compiler import compile
 
 PAIR, ALONE = Subject("cat", "pizza"), Subject("owl")
@@ -41,8 +41,8 @@ def test_recipes_cost_the_same(name: str, subject: Subject) -> None:
     assert subject.text in texts
 
 
-def row(rank: int) -> Row:
-    return Row("x", 20.0, rank, 50, 1 / rank, "y", -1.0, 0.01, 0.1, 0.05)
+def row(rank: int) -> QualityRow:
+    return QualityRow("x", 20.0, rank, 50, 1 / rank, "y", -1.0, 0.01, 0.1, 0.05)
 
 
 def test_summary_pairs_by_subject() -> None:

@@ -18,11 +18,12 @@ from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ClipigError
 from clipig.jobs.batches import Batch, Job, Scoring, make
-from clipig.jobs.folder import Folder, Row, claim_folder
+from clipig.jobs.folder import Folder, RunRecord, claim_folder
 from clipig.jobs.fresh_views import describe_look, fresh_similarity
 from clipig.jobs.halving import rungs
-from clipig.jobs.ranking import Ranking, Settings, rank, run_seed
+from clipig.jobs.ranking import rank
 from clipig.jobs.ranking_report import agreement
+from clipig.jobs.stages import Ranking, RankSettings, run_seed
 from clipig.rng import derive_seed
 from clipig.session import Session
 from tests.support.ranking import contents, environment, invoke, table
@@ -59,7 +60,7 @@ def small(recipe: Path, folder: Path, **settings: Any) -> Ranking:
     experiment = load(recipe)
     wanted = {"runs": 7, "top": 2, "bottom": 1, "short_epochs": 6, "views": 6, "group": 3}
     return Ranking(
-        Settings("small", "prompt", 7, **{**wanted, **settings}), experiment, experiment,
+        RankSettings("small", "prompt", 7, **{**wanted, **settings}), experiment, experiment,
         Folder(folder),
     )
 
@@ -117,7 +118,7 @@ def test_one_run_alone_is_its_row(recipe: Path, tmp_path: Path, session: Session
 
 
 def test_finals_begin_with_the_candidate(recipe: Path, tmp_path: Path, session: Session) -> None:
-    from clipig.jobs.ranking import final_job, short_jobs
+    from clipig.jobs.stages import final_job, short_jobs
 
     ranking = small(recipe, tmp_path)
     ranked = rank(session, ranking)
@@ -194,7 +195,7 @@ def test_halving_keeps_to_the_budget(runs: int, top: int, epochs: int) -> None:
 def test_halving_goes_on_where_the_run_was(recipe: Path, tmp_path: Path, session: Session) -> None:
     ladder = rungs(8, 2, 4)
     experiment = load(recipe, overrides=[f"epochs={ladder[-1].steps}"])
-    settings = Settings("small", "p", 7, 8, 2, 1, 4, 5, views=6, halving=True, group=3)
+    settings = RankSettings("small", "p", 7, 8, 2, 1, 4, 5, views=6, halving=True, group=3)
     ranking = Ranking(settings, experiment, load(recipe), Folder(tmp_path))
     ranked = rank(session, ranking)
     assert len(ranked.short) == 8
@@ -403,7 +404,7 @@ def test_rows_survive_a_file(tmp_path: Path) -> None:
                  describe_look(torch.zeros(3, 4, 4)), 1.0), Made("b", 0, error="no")]
     rows = folder.write("short", Batch("00000", ()), made)
     assert folder.rows("short") == {row.name: row for row in rows}
-    assert isinstance(rows[0], Row)
+    assert isinstance(rows[0], RunRecord)
 
 
 def run_program(*words: object, **more: Any) -> subprocess.CompletedProcess[str]:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from clipig.errors import ClipigError, EncoderError, ImageError, UsageError
 from clipig.jobs.picture_features import BATCH, FeatureCache, expand, picture_features
-from clipig.jobs.rating import Rating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
+from clipig.jobs.rating import ImageRating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
 from clipig.jobs.similar import clusters, near_duplicates, neighbours
 from tests.support.ranking import invoke
 from tests.support.tiny_encoder import TinyEncoder
@@ -151,12 +151,13 @@ def test_sources(tmp_path: Path) -> None:
     assert expand([str(odd)])[0] == [str(odd)]
 
 
-def example() -> Rating:
+def example() -> ImageRating:
     from clipig.jobs.rating import Column
 
     columns = (Column("x, y", "m", "text"), Column("ref.png", "m", "image"))
-    return Rating(("a.png", "bb.png", "c.png"), columns, ((1.0, 30.0), (3.0, 20.0), (2.0, 10.0)),
-                  (("d.txt", "not a picture"),))
+    scores = ((1.0, 30.0), (3.0, 20.0), (2.0, 10.0))
+    problems = (("d.txt", "not a picture"),)
+    return ImageRating(("a.png", "bb.png", "c.png"), columns, scores, problems)
 
 
 def test_outputs() -> None:

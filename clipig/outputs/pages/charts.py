@@ -8,7 +8,7 @@ from html import escape
 
 WIDTH, HEIGHT = 560, 300
 LEFT, RIGHT, TOP, BOTTOM = 54, 14, 12, 46
-Box = tuple[float, float, float, float]
+PlotBox = tuple[float, float, float, float]
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
@@ -130,7 +130,7 @@ def place_labels(spots: Sequence[tuple[float, float, str]]) -> list[str]:
     return parts
 
 
-def overlap(a: Box, b: Box) -> bool:
+def overlap(a: PlotBox, b: PlotBox) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 

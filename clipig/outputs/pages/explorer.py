@@ -6,8 +6,8 @@ from dataclasses import astuple, fields
 from html import escape
 from pathlib import Path
 
-from .model import Cell, Explorer
-from .parts import build_page, script_json, write_page
+from clipig.outputs.pages.model import Explorer, PageCell
+from clipig.outputs.pages.parts import build_page, script_json, write_page
 
 STYLES = ("base.css", "explorer.css", "explorer_stage.css")
 SCRIPTS = (
@@ -45,7 +45,7 @@ def render_data(data: Explorer) -> str:
         "createdBy": data.created_by,
         "axes": [{"name": axis.name, "values": axis.values} for axis in data.axes],
         "recipes": [{"name": recipe.name, "yaml": recipe.yaml} for recipe in data.recipes],
-        "fields": [field.name for field in fields(Cell)],
+        "fields": [field.name for field in fields(PageCell)],
     }
     rows = (script_json(astuple(cell)) for cell in sorted(data.cells, key=lambda c: c.index))
     lines = ",\n".join(rows)

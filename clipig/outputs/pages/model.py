@@ -62,7 +62,7 @@ class Axis:
 
 
 @dataclass(frozen=True)
-class Cell:
+class PageCell:
     """One picture of a grid, or the place where one should be.
 
     `index` holds one position per axis. `rank` counts from 1 within the
@@ -103,7 +103,7 @@ class Explorer:
     id: str
     title: str
     axes: tuple[Axis, ...]
-    cells: tuple[Cell, ...]
+    cells: tuple[PageCell, ...]
     recipes: tuple[Recipe, ...] = ()
     guide: str = ""
     judge: str = ""
@@ -201,7 +201,7 @@ class RankingPage:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PageImage:
     """One picture of a contact sheet. `scores` matches the sheet's columns.
 
     Pictures stay where they are, so `picture` may lead out of the folder.
@@ -220,11 +220,11 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Group:
+class PageGroup:
     """Pictures shown under one heading, for instance one cluster."""
 
     name: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PageImage, ...]
     note: str = ""
 
 
@@ -233,7 +233,7 @@ class Sheet:
     """A contact sheet. `columns` names the scores (text or reference, model)."""
 
     title: str
-    groups: tuple[Group, ...]
+    groups: tuple[PageGroup, ...]
     columns: tuple[str, ...] = ()
     problems: tuple[tuple[str, str], ...] = ()
     facts: tuple[tuple[str, str], ...] = ()

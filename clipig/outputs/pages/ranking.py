@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
-from .charts import draw_histogram, draw_scatter
-from .model import Candidate, Correlation, RankingPage, Recipe
-from .parts import build_page, link, render_code, render_facts, show, write_page
+from clipig.outputs.pages.charts import draw_histogram, draw_scatter
+from clipig.outputs.pages.model import Candidate, Correlation, RankingPage, Recipe
+from clipig.outputs.pages.parts import build_page, link, render_code, render_facts, show, write_page
 
 Score = Callable[[Candidate], float | None]
 

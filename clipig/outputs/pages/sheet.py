@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from .model import Group, Picture, Sheet
-from .parts import build_page, link, render_code, render_facts, show, write_page
+from clipig.outputs.pages.model import PageGroup, PageImage, Sheet
+from clipig.outputs.pages.parts import build_page, link, render_code, render_facts, show, write_page
 
 
 def write_sheet(folder: Path, data: Sheet, name: str = "index.html") -> Path:
@@ -38,7 +38,7 @@ def render_order(data: Sheet) -> str:
     )
 
 
-def render_group(group: Group, columns: Sequence[str]) -> str:
+def render_group(group: PageGroup, columns: Sequence[str]) -> str:
     count = len(group.pictures)
     pictures = "\n".join(
         render_picture(picture, place, columns) for place, picture in enumerate(group.pictures)
@@ -50,7 +50,7 @@ def render_group(group: Group, columns: Sequence[str]) -> str:
     )
 
 
-def render_picture(picture: Picture, place: int, columns: Sequence[str]) -> str:
+def render_picture(picture: PageImage, place: int, columns: Sequence[str]) -> str:
     keys = [f'data-given="{place}"', f'data-name="{escape(picture.name)}"']
     lines = []
     for number, (column, score) in enumerate(zip(columns, picture.scores, strict=True)):

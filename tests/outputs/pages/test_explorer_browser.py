@@ -23,10 +23,10 @@ from clipig.outputs.pages.explorer import write_explorer
 from clipig.outputs.pages.model import (
     Axis,
     Candidate,
-    Cell,
     Explorer,
-    Group,
-    Picture,
+    PageCell,
+    PageGroup,
+    PageImage,
     RankingPage,
     Recipe,
     Sheet,
@@ -166,7 +166,7 @@ def make_grid(folder: Path, axes: tuple[Axis, ...], name: str = "grid") -> Path:
         values = [axis.values[i] for axis, i in zip(axes, at, strict=True)]
         prompt = f"a {' made of '.join(values[:2])}."
         if number == 1:
-            cells.append(Cell(at, "failed", prompt=prompt, error="the picture became NaN"))
+            cells.append(PageCell(at, "failed", prompt=prompt, error="the picture became NaN"))
         elif number != 2:
             path = f"pictures/{number % 40} #.png"
             colour = (number * 37 % 256, number * 91 % 256, 128)
@@ -174,7 +174,7 @@ def make_grid(folder: Path, axes: tuple[Axis, ...], name: str = "grid") -> Path:
             if not (folder / path).exists():
                 Image.new("RGB", (32, 32), colour).save(folder / path)
             cells.append(
-                Cell(at, "done", path, path, prompt, number, 20.0 + number % 17,
+                PageCell(at, "done", path, path, prompt, number, 20.0 + number % 17,
                      10.0 + number % 5, None, f"clipig grid g.yaml --seed {number}")
             )  # fmt: skip
     return write_explorer(
@@ -471,8 +471,8 @@ def test_report_sorts_and_opens(page: Page, tmp_path: Path) -> None:
 def test_sheet_sorts(page: Page, tmp_path: Path) -> None:
     for name in "ab":
         Image.new("RGB", (8, 8)).save(tmp_path / f"{name}.png")
-    pictures = (Picture("b", "b.png", scores=(2.0,)), Picture("a", "a.png", scores=(10.0,)))
-    page.open(write_sheet(tmp_path, Sheet("Rated", (Group("all", pictures),), ("text",))))
+    pictures = (PageImage("b", "b.png", scores=(2.0,)), PageImage("a", "a.png", scores=(10.0,)))
+    page.open(write_sheet(tmp_path, Sheet("Rated", (PageGroup("all", pictures),), ("text",))))
     first = "return document.querySelector('.prints figure').dataset.name"
     for key, name in (("score0", "a"), ("given", "b"), ("name", "a")):
         page.js("""const s = document.getElementById('order');

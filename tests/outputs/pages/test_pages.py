@@ -16,11 +16,11 @@ from clipig.outputs.pages.explorer import SCRIPTS, STYLES, write_explorer
 from clipig.outputs.pages.model import (
     Axis,
     Candidate,
-    Cell,
     Correlation,
     Explorer,
-    Group,
-    Picture,
+    PageCell,
+    PageGroup,
+    PageImage,
     RankingPage,
     Recipe,
     Sheet,
@@ -79,8 +79,8 @@ def make_explorer(text: str = "a penguin made of piano.", title: str = "Grid") -
         Axis("method", ("one",)),
     )
     cells = (
-        Cell((1, 0, 0), "failed", prompt=text, error=text),
-        Cell(
+        PageCell((1, 0, 0), "failed", prompt=text, error=text),
+        PageCell(
             (0, 0, 0), "done", "pictures/a b#1.png", "thumbs/a.jpg", text, 7, 36.81, 30.0, 1, text
         ),
     )
@@ -103,8 +103,8 @@ def make_ranking(text: str = "a penguin made of piano.") -> RankingPage:
 
 
 def make_sheet(text: str = "a.png") -> Sheet:
-    picture = Picture(text, "../pictures/a b?.png", "thumbs/a.jpg", (25.5, None), text)
-    return Sheet(text, (Group(text, (picture,), text),), (text, text), ((text, text),))
+    picture = PageImage(text, "../pictures/a b?.png", "thumbs/a.jpg", (25.5, None), text)
+    return Sheet(text, (PageGroup(text, (picture,), text),), (text, text), ((text, text),))
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -243,7 +243,7 @@ def test_charts_take_equal_values() -> None:
 )
 def test_paths_out_of_the_folder_are_refused(path: str) -> None:
     with pytest.raises(ValueError, match="relative"):
-        Cell((0,), "done", path)
+        PageCell((0,), "done", path)
 
 
 def test_faulty_grids_are_refused() -> None:
@@ -251,17 +251,17 @@ def test_faulty_grids_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one axis"):
         Explorer("g", "t", (), ())
     with pytest.raises(ValueError, match="outside"):
-        Explorer("g", "t", (axis,), (Cell((2,)),))
+        Explorer("g", "t", (axis,), (PageCell((2,)),))
     with pytest.raises(ValueError, match="twice"):
-        Explorer("g", "t", (axis,), (Cell((1,)), Cell((1,))))
+        Explorer("g", "t", (axis,), (PageCell((1,)), PageCell((1,))))
     with pytest.raises(ValueError, match="twice"):
         Axis("a", ("x", "x"))
     with pytest.raises(ValueError, match="finite"):
-        Cell((0,), "done", similarity=float("nan"))
+        PageCell((0,), "done", similarity=float("nan"))
     with pytest.raises(ValueError, match="candidates"):
         RankingPage("t", "p", (), (1,))
     with pytest.raises(ValueError, match="scores"):
-        Sheet("t", (Group("g", (Picture("a", "a.png", scores=(1.0,)),)),))
+        Sheet("t", (PageGroup("g", (PageImage("a", "a.png", scores=(1.0,)),)),))
 
 
 def test_script_json_ends_no_script() -> None:

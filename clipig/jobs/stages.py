@@ -1,0 +1,181 @@
+"""The stages of a ranking as batches: short runs, finals, and which of their rows are best.
+
+What `ranking` and `halving` share: settings and recipes, their jobs, and the folder that keeps
+the result of each batch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from clipig.config.dump import dump
+from clipig.config.load import load
+from clipig.config.schema import Experiment, Init
+from clipig.engine.events import State
+from clipig.errors import OutputError
+from clipig.jobs.batches import Batch, Execute, Job, Scoring, Tick, chunks, execute
+from clipig.jobs.folder import Folder, RunRecord, write_text
+from clipig.rng import derive_seed
+from clipig.session import Session
+from clipig.values.numbers import constant
+
+Tell = Callable[[str, int], None]
+"""Called at the beginning of a stage with its name and its steps of runs."""
+
+SHORT, FINAL = "short", "final"
+
+
+@dataclass(frozen=True)
+class RankSettings:
+    """What a ranking does, apart from its two recipes.
+
+    `only` names runs to make instead of all; `group` is the number of runs per
+    batch; `by` says which score decides (`fresh` or `held-out`); `weights` are
+    the checksums of the models, which a resume must find again.
+    """
+
+    name: str
+    prompt: str
+    seed: int
+    runs: int = 512
+    top: int = 6
+    bottom: int = 2
+    short_epochs: int = 20
+    final_epochs: int = 300
+    restart: bool = False
+    views: int = 50
+    judge: str | None = None
+    by: str = "fresh"
+    halving: bool = False
+    only: tuple[int, ...] = ()
+    group: int = 16
+    weights: str = ""
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The runs that are made."""
+        return self.only or tuple(range(self.runs))
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Settings, the recipe of the short runs, that of the finals, and where they are kept."""
+
+    settings: RankSettings
+    short: Experiment
+    final: Experiment
+    folder: Folder
+
+    @property
+    def scoring(self) -> Scoring:
+        """Short and final pictures are seen alike: as the final recipe ends."""
+        return Scoring(self.final, self.settings.views, self.settings.judge)
+
+
+def run_name(number: int) -> str:
+    """The file name of a run."""
+    return f"{number:04d}"
+
+
+def run_seed(seed: int, number: int) -> int:
+    """The seed of a run, as `clipig run` derives it for `runs`."""
+    return seed if number == 0 else derive_seed(seed, number)
+
+
+def first_prompt(experiment: Experiment) -> str:
+    """The first prompt of a recipe: what the whole picture should show."""
+    for target in experiment.targets:
+        for feature in target.features:
+            if feature.text or feature.texts:
+                return feature.text or ", ".join(feature.texts or [])
+    return ""
+
+
+def save_ranking(ranking: Ranking) -> None:
+    """Write settings and recipes, which is all that a resume needs. Raises `OutputError`."""
+    root = ranking.folder.root
+    write_text(root / "short.yaml", dump(ranking.short, "The short runs of a ranking."))
+    write_text(root / "final.yaml", dump(ranking.final, "The final runs of a ranking."))
+    write_text(root / "settings.json", json.dumps(asdict(ranking.settings), indent=2) + "\n")
+
+
+def load_ranking(root: Path) -> Ranking:
+    """The ranking that was begun in a folder. Raises `OutputError` if there is none."""
+    path = root / "settings.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = {f.name for f in fields(RankSettings)}
+        settings = RankSettings(**{k: v for k, v in raw.items() if k in known} | {
+            "only": tuple(raw["only"])
+        })
+    except (OSError, ValueError, TypeError, KeyError) as fault:
+        raise OutputError(f"{root}: no ranking that could be resumed ({fault})") from fault
+    return Ranking(
+        settings, load(root / "short.yaml"), load(root / "final.yaml"), Folder(root)
+    )
+
+
+def short_jobs(ranking: Ranking) -> list[Job]:
+    """The short runs, each with its seed."""
+    return [
+        Job(run_name(n), ranking.short.model_copy(update={
+            "seed": run_seed(ranking.settings.seed, n), "runs": 1,
+        }))
+        for n in ranking.settings.numbers
+    ]
+
+
+def final_job(ranking: Ranking, row: RunRecord) -> Job:
+    """The final run of a candidate: from its picture, or the whole recipe from its seed."""
+    update: dict[str, object] = {"seed": row.seed, "runs": 1}
+    if not ranking.settings.restart:
+        picture = ranking.folder.root / row.picture
+        update["init"] = from_picture(str(picture))
+    return Job(row.name, ranking.final.model_copy(update=update))
+
+
+def from_picture(path: str) -> Init:
+    """A start from a picture, its colours kept."""
+    return Init(mean=constant(0.0, 0.0, 0.0), std=constant(1.0, 1.0, 1.0), image=path)
+
+
+def make_rest(
+    session: Session, folder: Folder, stage: str, batches: Sequence[Batch],
+    run: Execute = execute, tick: Tick | None = None,
+) -> dict[str, RunRecord]:
+    """All rows of a stage; the batches that are not complete are made."""
+    done = folder.rows(stage)
+    missing = [b for b in batches if any(job.name not in done for job in b.jobs)]
+    if tick is not None:
+        tick(sum(b.steps for b in batches) - sum(b.steps for b in missing))
+    for batch, made in run(session, missing, tick):
+        done.update((row.name, row) for row in folder.write(stage, batch, made))
+    wanted = [job.name for b in batches for job in b.jobs]
+    return {name: done[name] for name in wanted}
+
+
+def batches_of(
+    jobs: Sequence[Job], ranking: Ranking, until: int | None = None,
+    states: dict[str, State] | None = None, keep: bool = False,
+) -> list[Batch]:
+    """Jobs in batches with names that do not depend on what is done already."""
+    parts = chunks(jobs, ranking.settings.group)
+    return [
+        Batch(f"{i:05d}", part, ranking.scoring, until,
+              tuple(states[job.name] for job in part) if states else (), keep)
+        for i, part in enumerate(parts)
+    ]
+
+
+def score_of(ranking: Ranking, row: RunRecord) -> float | None:
+    """The score that decides."""
+    return row.held_out if ranking.settings.by == "held-out" else row.fresh
+
+
+def in_order(ranking: Ranking, rows: Sequence[RunRecord]) -> list[RunRecord]:
+    """The rows that have a score, best first."""
+    scored = [(score, row) for row in rows if (score := score_of(ranking, row)) is not None]
+    return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1].name))]
