@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from clipig.engine.goals import PromptCache, encode_prompts
     from clipig.engine.loop import optimize
     from clipig.errors import ClipigError, ConfigError
-    from clipig.plan.compiler import Plan, compile
+    from clipig.plan.compiler import compile
+    from clipig.plan.plan import Plan
     from clipig.session import Result, Session
 
 _HOMES = {
@@ -36,7 +37,7 @@ _HOMES = {
     "Experiment": "clipig.config.schema",
     "Finished": "clipig.engine.events",
     "PhaseBegun": "clipig.engine.events",
-    "Plan": "clipig.plan.compiler",
+    "Plan": "clipig.plan.plan",
     "PromptCache": "clipig.engine.goals",
     "Result": "clipig.session",
     "Session": "clipig.session",

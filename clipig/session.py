@@ -33,7 +33,9 @@ from clipig.engine.memory import fit
 from clipig.engine.state import join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba
-from clipig.plan.compiler import Plan, compile, split
+from clipig.plan.compiler import compile
+from clipig.plan.grouping import split
+from clipig.plan.plan import Plan
 
 Progress = Callable[[int, int | None], None]
 

@@ -8,7 +8,7 @@ import click
 
 from clipig.config.load import Loaded
 from clipig.config.schema import Experiment
-from clipig.plan.compiler import Phase, Plan
+from clipig.plan.plan import Phase, Plan
 from clipig.session import Group, Session
 
 Planned = Callable[[Loaded, Session], tuple[list[Experiment], list[Group]]]

@@ -17,8 +17,8 @@ from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import for_runs, references
 from clipig.errors import ConfigError, EncoderError, ImageError, Problem
 from clipig.ops.constraints.style import Goal, Style
-from clipig.plan.binding import join
-from clipig.plan.compiler import Plan, TargetPlan
+from clipig.plan.plan import Plan, TargetPlan
+from clipig.plan.tables import join
 
 LoadImage = Callable[[str, int], Tensor]
 """A picture by its path or address, cropped to a square of the given side: `[3, s, s]`."""

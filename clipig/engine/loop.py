@@ -24,7 +24,7 @@ from clipig.engine.update import Rule
 from clipig.ops.canvases import Picture
 from clipig.ops.canvases.frame import Framed
 from clipig.ops.kernels.sampling import Shape, resize
-from clipig.plan.compiler import MODES, Phase, Plan
+from clipig.plan.plan import MODES, Phase, Plan
 from clipig.rng import Draw, stream_id
 
 WATCH = 20

@@ -20,7 +20,7 @@ from torch import Tensor
 from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import embed_with_maps
 from clipig.ops.constraints.style import Statistics, statistic
-from clipig.plan.compiler import Plan, TargetPlan
+from clipig.plan.plan import Plan, TargetPlan
 
 FLOAT = 4
 CANVAS_COPIES = 12

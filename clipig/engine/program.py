@@ -22,8 +22,8 @@ from clipig.engine.window import Window
 from clipig.ops.canvases import Canvas, Picture
 from clipig.ops.constraints.style import Style
 from clipig.ops.transforms import chain
-from clipig.plan.binding import Bound
-from clipig.plan.compiler import Phase, Plan, TargetPlan, ViewSet
+from clipig.plan.plan import Phase, Plan, TargetPlan, ViewSet
+from clipig.plan.tables import Bound
 from clipig.rng import Draw, ViewDraw, stream_id
 
 Seen = Mapping[Aspect, Tensor]

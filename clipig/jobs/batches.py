@@ -22,7 +22,7 @@ from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture
 from clipig.outputs.pictures import describe
-from clipig.plan.compiler import split
+from clipig.plan.grouping import split
 from clipig.session import Group, Session
 
 Tick = Callable[[int], None]

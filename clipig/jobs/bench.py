@@ -23,7 +23,8 @@ from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import Studio
 from clipig.engine.memory import fit, view_bytes
-from clipig.plan.compiler import Phase, Plan, compile
+from clipig.plan.compiler import compile
+from clipig.plan.plan import Phase, Plan
 from clipig.rng import derive_seed
 
 RUNS = (1, 8, 64, 512)

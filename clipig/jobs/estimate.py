@@ -9,7 +9,7 @@ import torch
 
 from clipig.engine.device import peak_memory, wait
 from clipig.engine.loop import Studio
-from clipig.plan.compiler import Phase
+from clipig.plan.plan import Phase
 from clipig.session import Group, Session
 
 

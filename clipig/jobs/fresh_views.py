@@ -13,7 +13,7 @@ from clipig.engine.program import Program
 from clipig.errors import ConfigError, Problem
 from clipig.ops.canvases import Canvas, Picture
 from clipig.ops.kernels.sampling import Shape, resize
-from clipig.plan.compiler import Plan
+from clipig.plan.plan import Plan
 from clipig.rng import Draw, derive_seed
 from clipig.session import Session
 from clipig.values.numbers import constant

@@ -8,158 +8,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
-from clipig.config.schema import Experiment, Model, Target
+from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
-from clipig.ops.base import FrameTime, Numbers, Value, numbers_of
-from clipig.ops.canvases.frame import Frame
-from clipig.ops.constraints.style import Style
+from clipig.ops.base import Numbers, numbers_of
 from clipig.ops.kernels.sampling import Shape
 from clipig.ops.transforms.chain import ChainError, Segment, arrange
-from clipig.plan.binding import Bound, Clock, Table, bind, statics
-from clipig.plan.timeline import Moment, clock_of, timeline
+from clipig.plan.clock import Clock, clock_of, statics
+from clipig.plan.plan import ConstraintPlan, Phase, Plan, PostPlan, TargetPlan, frame
+from clipig.plan.tables import Bound, Table, bind
+from clipig.plan.timeline import Moment, timeline
 from clipig.rng import Draw, stream_id
-
-MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
-         "cubic": "bicubic", "bicubic": "bicubic"}
-
-ViewSet = tuple[int, int]
-"""A set of views: their side in pixels, and 0 or the number of the encoder that they are for."""
-
-
-@dataclass(frozen=True)
-class ConstraintPlan:
-    """One active constraint of a target."""
-
-    bound: Bound
-    index: int
-    stream: int
-
-
-@dataclass(frozen=True)
-class TargetPlan:
-    """A target during one phase.
-
-    views       N, views per run and step
-    repeats     by how much the loss of a view counts (chains without randomness
-                are worked out once instead of `batch_size` times)
-    features    active features: index into the target's list, and their numbers
-    attracts    whether a feature's weight is ever positive, so that it counts in
-                the similarity that is reported
-    segments    the chain of transforms, by input size of the encoder
-    streams     of random numbers, one per transform
-    """
-
-    index: int
-    target: Target
-    bound: Bound
-    views: int
-    repeats: int
-    features: tuple[int, ...]
-    feature_bounds: tuple[Bound, ...]
-    attracts: tuple[bool, ...]
-    ops: tuple[Bound, ...]
-    segments: Mapping[int, tuple[Segment, ...]]
-    streams: tuple[int, ...]
-    constraints: tuple[ConstraintPlan, ...]
-
-    @property
-    def styles(self) -> tuple[tuple[int, Style], ...]:
-        """The active styles, with their places among the target's constraints."""
-        nodes = [(c.index, c.bound.node) for c in self.constraints]
-        return tuple((i, node) for i, node in nodes if isinstance(node, Style))
-
-
-@dataclass(frozen=True)
-class PostPlan:
-    """An edit of the canvas during one phase."""
-
-    index: int
-    ops: tuple[Bound, ...]
-    segments: tuple[Segment, ...]
-    streams: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Steps `first` to `last` (not included) with the same sizes and active windows."""
-
-    first: int
-    last: int
-    size: Shape
-    targets: tuple[TargetPlan, ...]
-    postproc: tuple[PostPlan, ...]
-
-    @property
-    def views(self) -> int:
-        """Views per run and step that go through the encoders."""
-        return sum(t.views for t in self.targets if t.features or t.styles)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What R runs of equal structure do.
-
-    Steps count from 0; step s is epoch `start + s` of `epochs`. `time` is t of
-    each step. `rates` is the learning rate by step and run, base included.
-    `experiments` are the R experiments, their seeds settled.
-    """
-
-    experiments: tuple[Experiment, ...]
-    encoders: tuple[EncoderInfo, ...]
-    weights: tuple[float, ...]
-    epochs: int
-    start: int
-    time: tuple[float, ...]
-    rates: Table
-    init: Bound
-    phases: tuple[Phase, ...]
-
-    @property
-    def experiment(self) -> Experiment:
-        """The first run's: what all runs have in common can be read from it."""
-        return self.experiments[0]
-
-    @property
-    def frame(self) -> Frame:
-        """Margin, wrap and symmetry of the canvas."""
-        return frame(self.experiment)
-
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        return tuple(e.seed or 0 for e in self.experiments)
-
-    @property
-    def runs(self) -> int:
-        return len(self.experiments)
-
-    @property
-    def steps(self) -> int:
-        return self.epochs - self.start
-
-    @property
-    def view_sets(self) -> tuple[ViewSet, ...]:
-        """Which set of views each encoder sees."""
-        models = self.experiment.model
-        return tuple(
-            (e.size, n if m.views == "fresh" else 0)
-            for n, (e, m) in enumerate(zip(self.encoders, models, strict=True))
-        )
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase that step `step` belongs to."""
-        return next(p for p in self.phases if step < p.last)
-
-
-def frame(experiment: Experiment) -> Frame:
-    """What goes around the canvas of an experiment."""
-    return Frame(experiment.margin, experiment.wrap, experiment.symmetry)
 
 
 def compile(experiments: Sequence[Experiment], encoders: Sequence[EncoderInfo]) -> Plan:
@@ -177,42 +40,6 @@ def compile(experiments: Sequence[Experiment], encoders: Sequence[EncoderInfo]) 
     if problems:
         raise ConfigError(sorted(problems))
     return plan
-
-
-def split(experiments: Sequence[Experiment]) -> list[list[int]]:
-    """Indices of experiments that can share a batch, in order of first appearance."""
-    groups: dict[Any, list[int]] = {}
-    known: dict[str, Any] = {}
-    for index, experiment in enumerate(experiments):
-        text = repr(_form(experiment, whole=True))
-        if text not in known:
-            known[text] = repr((_form(experiment), timeline(experiment, clock_of(experiment))))
-        groups.setdefault(known[text], []).append(index)
-    return list(groups.values())
-
-
-_OWN = frozenset({"seed", "runs", "output", "text", "texts", "image", "image_tensor"})
-"""Fields in which the runs of a batch may differ freely, as long as all have them."""
-
-
-def _form(node: Any, whole: bool = False) -> Any:
-    """What must agree between the runs of a batch; `whole` keeps the numbers, too."""
-    if isinstance(node, BaseModel):
-        whole = whole or isinstance(node, Model)  # all rows of a batch weigh an encoder alike
-        return type(node).__name__, [
-            (name, getattr(node, name) is None if name in _OWN else
-             _form(getattr(node, name), whole))
-            for name in type(node).model_fields
-        ]
-    if isinstance(node, list | tuple):
-        return [_form(item, whole) for item in node]
-    if isinstance(node, Value) and not whole:
-        if "similarity" in node.names:
-            return node
-        return ("random", bool(node.names)) if node.random else "numbers"
-    if isinstance(node, FrameTime) and not whole:
-        return "moment"  # its effect is in the timeline
-    return node
 
 
 class _Draft:
@@ -364,4 +191,3 @@ class _Fixed:
 
     def __init__(self, fields: Mapping[str, Any]):
         self.__dict__.update(fields)
-

@@ -2,39 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clipig.config.schema import Experiment, PostProc, Target
-from clipig.ops.base import numbers_of
 from clipig.ops.kernels.sampling import Shape
-from clipig.plan.binding import Clock, statics
-
-
-def clock_of(experiment: Experiment) -> Clock:
-    """The contexts of all steps, with sizes and learning rates filled in."""
-    marks = numbers_of(Experiment)
-    epochs = int(experiment.epochs.numbers()[0])
-    start = int(experiment.start_epoch.numbers()[0])
-    clock = Clock(epochs, start)
-    if start >= epochs:
-        clock.blame("start_epoch", f"found {start}, expected less than epochs={epochs}")
-        clock = Clock(start + 1, start)
-    sizes = clock.numbers(experiment.resolution, marks["resolution"], "resolution")
-    for context, (width, height) in zip(clock.contexts, itertools.cycle(sizes), strict=False):
-        context.update(width=width, height=height, resolution=[width, height])
-    scales = clock.numbers(
-        experiment.learnrate_scale, marks["learnrate_scale"], "learnrate_scale"
-    )
-    rates = clock.numbers(experiment.learnrate, marks["learnrate"], "learnrate")
-    for s, context in enumerate(clock.contexts):
-        scale, rate = scales[s % len(scales)][0], rates[s % len(rates)][0]
-        context.update(
-            learnrate_scale=scale, learnrate=experiment.optimizer.base * scale * rate
-        )
-    return clock
+from clipig.plan.clock import Clock, statics
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from clipig.config.schema import Experiment
 from clipig.errors import ConfigError
 from clipig.images import read_metadata
 from clipig.jobs import batches
-from clipig.plan.compiler import split
+from clipig.plan.grouping import split
 from clipig.rng import derive_seed
 
 MORPH: dict[str, Any] = {

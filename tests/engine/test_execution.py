@@ -27,7 +27,8 @@ from clipig.jobs.bench import measure
 from clipig.ops.kernels.clamp import clamp_inward, clamp_unit
 from clipig.ops.kernels.tones import Tone, Touch
 from clipig.ops.optimizers import OPTIMIZERS
-from clipig.plan.compiler import Plan, compile
+from clipig.plan.compiler import compile
+from clipig.plan.plan import Plan
 from tests.support.no_sync import step_without_waiting
 from tests.support.tiny_encoder import TinyEncoder
 

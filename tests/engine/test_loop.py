@@ -18,7 +18,8 @@ from clipig.errors import ConfigError
 from clipig.jobs.batches import settle
 from clipig.ops.constraints import CONSTRAINTS
 from clipig.ops.optimizers import OPTIMIZERS
-from clipig.plan.compiler import compile, split
+from clipig.plan.compiler import compile
+from clipig.plan.grouping import split
 from clipig.session import Session
 from tests.support.tiny_encoder import TinyEncoder
 

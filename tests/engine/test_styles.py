@@ -23,7 +23,8 @@ from clipig.engine.styles import embed_with_maps, look, references
 from clipig.errors import ConfigError, EncoderError
 from clipig.images import save_png
 from clipig.ops.constraints.style import Style, goal, statistic
-from clipig.plan.compiler import compile, split
+from clipig.plan.compiler import compile
+from clipig.plan.grouping import split
 from clipig.session import Session
 from tests.support.no_sync import step_without_waiting
 from tests.support.ops_contract import picture

@@ -14,8 +14,9 @@ from clipig.config.schema import Experiment
 from clipig.encoders import resolve
 from clipig.errors import ConfigError
 from clipig.ops.schedules import SCHEDULES
-from clipig.plan.compiler import compile, split
-from clipig.plan.timeline import clock_of
+from clipig.plan.clock import clock_of
+from clipig.plan.compiler import compile
+from clipig.plan.grouping import split
 
 STEPS = 101
 

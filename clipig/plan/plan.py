@@ -1,0 +1,149 @@
+"""What a plan is: phases of steps with fixed shapes, and a table of values for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clipig.config.schema import Experiment, Target
+from clipig.encoders.protocol import EncoderInfo
+from clipig.ops.canvases.frame import Frame
+from clipig.ops.constraints.style import Style
+from clipig.ops.kernels.sampling import Shape
+from clipig.ops.transforms.chain import Segment
+from clipig.plan.tables import Bound, Table
+
+MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
+         "cubic": "bicubic", "bicubic": "bicubic"}
+
+ViewSet = tuple[int, int]
+"""A set of views: their side in pixels, and 0 or the number of the encoder that they are for."""
+
+
+@dataclass(frozen=True)
+class ConstraintPlan:
+    """One active constraint of a target."""
+
+    bound: Bound
+    index: int
+    stream: int
+
+
+@dataclass(frozen=True)
+class TargetPlan:
+    """A target during one phase.
+
+    views       N, views per run and step
+    repeats     by how much the loss of a view counts (chains without randomness
+                are worked out once instead of `batch_size` times)
+    features    active features: index into the target's list, and their numbers
+    attracts    whether a feature's weight is ever positive, so that it counts in
+                the similarity that is reported
+    segments    the chain of transforms, by input size of the encoder
+    streams     of random numbers, one per transform
+    """
+
+    index: int
+    target: Target
+    bound: Bound
+    views: int
+    repeats: int
+    features: tuple[int, ...]
+    feature_bounds: tuple[Bound, ...]
+    attracts: tuple[bool, ...]
+    ops: tuple[Bound, ...]
+    segments: Mapping[int, tuple[Segment, ...]]
+    streams: tuple[int, ...]
+    constraints: tuple[ConstraintPlan, ...]
+
+    @property
+    def styles(self) -> tuple[tuple[int, Style], ...]:
+        """The active styles, with their places among the target's constraints."""
+        nodes = [(c.index, c.bound.node) for c in self.constraints]
+        return tuple((i, node) for i, node in nodes if isinstance(node, Style))
+
+
+@dataclass(frozen=True)
+class PostPlan:
+    """An edit of the canvas during one phase."""
+
+    index: int
+    ops: tuple[Bound, ...]
+    segments: tuple[Segment, ...]
+    streams: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps `first` to `last` (not included) with the same sizes and active windows."""
+
+    first: int
+    last: int
+    size: Shape
+    targets: tuple[TargetPlan, ...]
+    postproc: tuple[PostPlan, ...]
+
+    @property
+    def views(self) -> int:
+        """Views per run and step that go through the encoders."""
+        return sum(t.views for t in self.targets if t.features or t.styles)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What R runs of equal structure do.
+
+    Steps count from 0; step s is epoch `start + s` of `epochs`. `time` is t of
+    each step. `rates` is the learning rate by step and run, base included.
+    `experiments` are the R experiments, their seeds settled.
+    """
+
+    experiments: tuple[Experiment, ...]
+    encoders: tuple[EncoderInfo, ...]
+    weights: tuple[float, ...]
+    epochs: int
+    start: int
+    time: tuple[float, ...]
+    rates: Table
+    init: Bound
+    phases: tuple[Phase, ...]
+
+    @property
+    def experiment(self) -> Experiment:
+        """The first run's: what all runs have in common can be read from it."""
+        return self.experiments[0]
+
+    @property
+    def frame(self) -> Frame:
+        """Margin, wrap and symmetry of the canvas."""
+        return frame(self.experiment)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(e.seed or 0 for e in self.experiments)
+
+    @property
+    def runs(self) -> int:
+        return len(self.experiments)
+
+    @property
+    def steps(self) -> int:
+        return self.epochs - self.start
+
+    @property
+    def view_sets(self) -> tuple[ViewSet, ...]:
+        """Which set of views each encoder sees."""
+        models = self.experiment.model
+        return tuple(
+            (e.size, n if m.views == "fresh" else 0)
+            for n, (e, m) in enumerate(zip(self.encoders, models, strict=True))
+        )
+
+    def phase_at(self, step: int) -> Phase:
+        """The phase that step `step` belongs to."""
+        return next(p for p in self.phases if step < p.last)
+
+
+def frame(experiment: Experiment) -> Frame:
+    """What goes around the canvas of an experiment."""
+    return Frame(experiment.margin, experiment.wrap, experiment.symmetry)
