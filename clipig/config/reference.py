@@ -74,11 +74,11 @@ def tables() -> dict[str, Mapping[str, type[Op]]]:
 
 def entry(cls: type[Op]) -> str:
     """The reference of one op: name, what it does, its keys, an example."""
-    also = [name for name, c in OPTIMIZERS.items() if c is cls and name != cls.name]
-    title = f"## {cls.name}" + "".join(f" (also {name})" for name in also)
     words, example = parts(cls)
+    also = [name for name, c in OPTIMIZERS.items() if c is cls and name != cls.name]
+    words += "".join(f"\n\nAlso called `{name}`." for name in also)
     fields = "\n".join(describe(cls, name) for name in ordered(cls))
-    blocks = [title, words, fields, f"```yaml\n{example}\n```" if example else ""]
+    blocks = [f"## {cls.name}", words, fields, f"```yaml\n{example}\n```" if example else ""]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

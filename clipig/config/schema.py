@@ -74,7 +74,7 @@ class Init(Node):
     image: str | None = None
     """path or http(s) address; use `mean: 0, std: 1` to keep its colours"""
     image_tensor: Annotated[list[Any], PlainValidator(_tensor)] | None = None
-    """nested numbers [3][height][width], used as they are"""
+    """nested numbers `[3][height][width]`, used as they are"""
 
 
 def _without_nothing(raw: object, *keys: str) -> object:
