@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/penguin_piano.yaml
 
-.PHONY: run test lint docs clean
+.PHONY: run test lint docs hooks clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/clipig run $(CONFIG)
@@ -20,8 +20,15 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/lint-imports --no-cache
 
-docs: $(VENV)/.tested
+# Writes docs/reference anew and builds the documentation: open site/index.html.
+docs: $(VENV)/.documented
 	$(VENV)/bin/python -m clipig.config.reference docs/reference
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+
+# Runs ruff and mypy before each commit.
+hooks: $(VENV)/.tested
+	$(VENV)/bin/python -m pip install --quiet --group dev
+	$(VENV)/bin/pre-commit install
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,5 +40,9 @@ $(VENV)/.tested: $(VENV)/.installed pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet -e '.[cluster,open_clip,ray,video]' --group test
 	touch $@
 
+$(VENV)/.documented: $(VENV)/.installed pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --group docs
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

@@ -86,14 +86,19 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     if uri in _origins:
         shown = origin if (ROOT / origin).is_file() else "docs/site_hooks.py"
         page.edit_url = f"{config.repo_url}/edit/main/{shown}"
+    if uri == "reference/postproc.md" or uri.startswith("cookbook/"):
+        page.meta.setdefault("search", {"boost": 0.5})  # the page of the key itself comes first
+    if uri.startswith("cookbook/"):
+        page.meta.setdefault("hide", ["toc"])
     return outside_code(markdown, lambda link: moved(link, origin, uri, str(config.repo_url)))
 
 
 def outside_code(markdown: str, change: Callable[[str], str]) -> str:
     """Change the links of a page, but nothing that looks like one in its code blocks."""
     def replaced(match: re.Match[str]) -> str:
-        before, link = (match[1], match[2]) if match[1] else (match[3], match[4])
-        return before + change(link)
+        if match[1]:
+            return match[1] + change(match[2])
+        return match[3] + re.sub(r"\.md(?=#|$)", ".html", change(match[4]))  # MkDocs leaves HTML
 
     parts = FENCE.split(markdown)  # text, block, its indent, text ...
     kept = [LINK.sub(replaced, part) if i % 3 == 0 else part for i, part in enumerate(parts)]
@@ -173,10 +178,10 @@ def cookbook_page(rows: dict[str, dict[str, str]]) -> str:
         cards.append(f'<a href="{path.name}"{wide}>{image}<b>{title(path)}</b>'
                      f"<span>{idea}</span></a>")
     intro = (
-        "Each example shows one idea and is one file in `examples/`. Run one from the root of the "
-        "repository with `clipig run examples/NAME.yaml`: each takes less than a minute on one core "
-        "with the small model that comes with clipig. The pictures are those of the files as they "
-        "are, with the seed in the file; none was chosen among several."
+        "Each example shows one idea and is one file in `examples/`. Run one from the root of "
+        "the repository with `clipig run examples/NAME.yaml`: each takes less than a minute on "
+        "one core with the small model that comes with clipig. The pictures are those of the "
+        "files as they are, with the seed in the file; none was chosen among several."
     )
     return f'# Cookbook\n\n{intro}\n\n<div class="cards">\n' + "\n".join(cards) + "\n</div>\n"
 
@@ -201,16 +206,18 @@ def example_page(path: Path, row: dict[str, str] | None) -> str:
 
 
 def _script_page(path: Path, text: str) -> str:
-    docstring, _, _ = text.removeprefix('"""').partition('"""')
-    words = re.sub(r"((?:^ {4}.*\n)+)", r"```sh\n\1```\n", docstring, flags=re.M)
-    words = re.sub(r"^ {4}(?=.*)", "", words, flags=re.M)
+    docstring, _, body = text.removeprefix('"""').partition('"""')
+    words = _fenced(docstring)
     words = re.sub(r"((?:^\w+\.png .*\n(?: +.*\n)*)+)", r"```text\n\1```\n", words, flags=re.M)
-    return f'# {title(path)}\n\n{words.strip()}\n\n```python title="examples/{path.name}"\n{text}```\n'
+    code = f'```python title="examples/{path.name}"\n{body.lstrip()}```'
+    return f"# {title(path)}\n\n{words.strip()}\n\n{code}\n"
 
 
 def _summary(path: Path) -> str:
+    """The first sentence of a script's docstring, or the first line of a config's comment."""
     text = path.read_text("utf-8")
-    first = text.removeprefix('"""').split(".\n")[0] if path.suffix == ".py" else text[2:].split("\n")[0]
+    script = path.suffix == ".py"
+    first = text.removeprefix('"""').split(".\n")[0] if script else text[2:].split("\n")[0]
     return plain(" ".join(first.split()))
 
 
@@ -219,13 +226,15 @@ def split_comment(text: str) -> tuple[str, str]:
     lines = text.splitlines(keepends=True)
     count = next(i for i, line in enumerate(lines) if not line.startswith("#"))
     words = "".join(re.sub(r"^# ?", "", line) for line in lines[:count])
-    words = re.sub(r"((?:^ {4}.*\n?)+)", lambda m: f"```sh\n{_dedent(m[1])}\n```\n", words,
-                   flags=re.M)
-    return words.strip(), "".join(lines[count:])
+    return _fenced(words).strip(), "".join(lines[count:])
 
 
-def _dedent(text: str) -> str:
-    return "\n".join(line[4:] for line in text.rstrip().splitlines())
+def _fenced(words: str) -> str:
+    """Indented lines, which are commands, as a block of their own."""
+    def block(match: re.Match[str]) -> str:
+        return "```sh\n" + "\n".join(line[4:] for line in match[1].splitlines()) + "\n```\n"
+
+    return re.sub(r"((?:^ {4}\S.*\n?)+)", block, words, flags=re.M)
 
 
 def plain(text: str) -> str:
@@ -271,21 +280,22 @@ def reference_page() -> str:
         "postproc": "edits of the picture after each step",
     }
     blocks = [
-        "# Reference\n\nEverything that a config can say. `clipig list transforms` prints the same on "
-        "the command line, and `clipig schema` gives an editor completion.\n",
-        "[Config](config.md): all keys. [Expressions](expressions.md): formulas in place of numbers. "
-        "[Command line](../commands.md). [Python](../api.md).\n",
+        "# Reference\n\nEverything that a config can say. `clipig list transforms` prints the "
+        "same on the command line, and `clipig schema` gives an editor completion.\n",
+        "[Config](config.md): all keys. [Expressions](expressions.md): formulas in place of "
+        "numbers. [Command line](../commands.md). [Python](../api.md).\n",
     ]
     for kind, words in kinds.items():
         names = ", ".join(f"[{name}]({kind}.md#{name})" for name in _headings(kind))
         shown = "Post-processing" if kind == "postproc" else kind.capitalize()
-        blocks.append(f"## {shown}\n\n[{shown}]({kind}.md), {words}: {names}.\n")
+        blocks.append(f"## [{shown}]({kind}.md)\n\n{words.capitalize()}: {names}.\n")
     return "\n".join(blocks)
 
 
 def commands_page() -> str:
     """The help of every command, as it is printed."""
-    context = click.Context(group, info_name="clipig", max_content_width=88, terminal_width=88)
+    context = click.Context(group, info_name="clipig", max_content_width=88, terminal_width=88,
+                            help_option_names=["-h", "--help"])
     blocks = [f"# Command line\n\n```text\n{group.get_help(context)}\n```\n"]
     for name in group.list_commands(context):
         command: Any = group.get_command(context, name)
