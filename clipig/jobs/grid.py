@@ -188,10 +188,11 @@ def write_page(
     grid = run.loaded.grid
     axes = tuple(Axis(name, tuple(e.name for e in values)) for name, values in grid.axes.items())
     guides = dict.fromkeys(m.name for c in cells for m in c.experiment.model)
+    shown, recipes = _with_configs(
+        cells, [_page_cell(cell, rows.get(cell.name), command) for cell in cells]
+    )
     page = Explorer(
-        run.id, run.loaded.title, axes,
-        tuple(_page_cell(cell, rows.get(cell.name), command) for cell in cells),
-        _recipes(run.loaded, cells), ", ".join(guides), run.scoring.judge or "",
+        run.id, run.loaded.title, axes, shown, recipes, ", ".join(guides), run.scoring.judge or "",
     )
     return write_explorer(run.folder.root, page)
 
@@ -207,21 +208,25 @@ def _page_cell(cell: Cell, row: RunRecord | None, command: Command) -> PageCell:
     )
 
 
-def _recipes(loaded: Loaded, cells: Sequence[Cell]) -> tuple[Recipe, ...]:
-    """One recipe per value of the third axis, or one for all: those of the first cells."""
-    axes = list(loaded.grid.axes.values())
-    if not cells:
-        return ()
-    if len(axes) < 3:
-        return (Recipe(cells[0].name, dump(cells[0].experiment)),)
-    first: dict[int, Cell] = {}
-    for cell in cells:
-        first.setdefault(cell.index[2], cell)
-    if len(first) < len(axes[2]):
-        return tuple(Recipe(c.labels[2], dump(c.experiment)) for c in first.values())[:1]
-    return tuple(
-        Recipe(axes[2][i].name, dump(first[i].experiment)) for i in range(len(axes[2]))
-    )
+def _with_configs(
+    cells: Sequence[Cell], shown: Sequence[PageCell]
+) -> tuple[tuple[PageCell, ...], tuple[Recipe, ...]]:
+    """Cells with their own configs, and the recipes that they are changes of.
+
+    Configs of a grid differ in a few lines (seed, prompts): one of each length is kept
+    whole, the others as the lines that differ from it.
+    """
+    recipes: dict[int, tuple[int, list[str]]] = {}
+    found, texts = [], []
+    for cell, page_cell in zip(cells, shown, strict=True):
+        lines = dump(cell.experiment).split("\n")
+        if len(lines) not in recipes:
+            recipes[len(lines)] = (len(texts), lines)
+            texts.append(Recipe(cell.name, "\n".join(lines)))
+        number, base = recipes[len(lines)]
+        changes = tuple((i, a) for i, (a, b) in enumerate(zip(lines, base, strict=True)) if a != b)
+        found.append(replace(page_cell, recipe=number, changes=changes))
+    return tuple(found), tuple(texts)
 
 
 def write_sheets(run: GridRun, cells: Sequence[Cell], rows: dict[str, RunRecord]) -> list[Path]:

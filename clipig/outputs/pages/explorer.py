@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, fields
+from dataclasses import asdict, fields
 from html import escape
 from pathlib import Path
 
@@ -34,6 +34,13 @@ def write_explorer(folder: Path, data: Explorer) -> Path:
     return write_page(folder, "index.html", page)
 
 
+def _row(cell: PageCell) -> tuple[object, ...]:
+    """A cell as a list. Seeds are text: a script would round those beyond 2^53."""
+    values = asdict(cell)
+    values["seed"] = None if cell.seed is None else str(cell.seed)
+    return tuple(values.values())
+
+
 def render_data(data: Explorer) -> str:
     """The grid as a script, one cell a line so that two runs can be compared."""
     head = {
@@ -47,7 +54,7 @@ def render_data(data: Explorer) -> str:
         "recipes": [{"name": recipe.name, "yaml": recipe.yaml} for recipe in data.recipes],
         "fields": [field.name for field in fields(PageCell)],
     }
-    rows = (script_json(astuple(cell)) for cell in sorted(data.cells, key=lambda c: c.index))
+    rows = (script_json(_row(cell)) for cell in sorted(data.cells, key=lambda c: c.index))
     lines = ",\n".join(rows)
     return (
         '"use strict";\n(window.clipig = window.clipig || {}).data = '

@@ -36,8 +36,13 @@
       .map((axis, n) => `${encodeURIComponent(axis.name)}=${encodeURIComponent(axis.values[cell.index[n]])}`)
       .join("&");
     grid.name = (cell) => grid.values(cell).join(" · ");
-    grid.recipe = (cell) => (data.recipes.length > 1
-      ? data.recipes[grid.method(cell)] : data.recipes[0]);
+    grid.recipe = (cell) => {
+      const recipe = data.recipes[cell.recipe ?? -1];
+      if (!recipe) return null;
+      const lines = recipe.yaml.split("\n");
+      for (const [line, text] of cell.changes || []) lines[line] = text;
+      return { name: grid.name(cell), yaml: lines.join("\n") };
+    };
 
     placeCells(grid, readCells(data));
     rankCells(grid);

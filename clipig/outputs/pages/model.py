@@ -66,7 +66,9 @@ class PageCell:
     """One picture of a grid, or the place where one should be.
 
     `index` holds one position per axis. `rank` counts from 1 within the
-    method; where it is None the page ranks by similarity itself.
+    method; where it is None the page ranks by similarity itself. Its config is
+    the recipe of that number, with other lines where `changes` says so: pairs
+    of line (from 0) and text.
     """
 
     index: tuple[int, ...]
@@ -80,6 +82,8 @@ class PageCell:
     rank: int | None = None
     command: str = ""
     error: str = ""
+    recipe: int = 0
+    changes: tuple[tuple[int, str], ...] = ()
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -96,8 +100,8 @@ class Explorer:
     The first axis becomes the columns, the second the rows, the third the
     methods (keys 1 to 9), each further one a select box. Cells that are not
     listed are shown as missing. `id` keys the favourites in the browser: keep
-    it the same when a grid is resumed. `recipes` holds one recipe per value of
-    the third axis, or a single one for all.
+    it the same when a grid is resumed. `recipes` are the configs to which the
+    cells refer; without any the page shows none.
     """
 
     id: str

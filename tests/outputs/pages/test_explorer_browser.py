@@ -19,6 +19,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from clipig.images import read_metadata
 from clipig.outputs.pages.explorer import write_explorer
 from clipig.outputs.pages.model import (
     Axis,
@@ -424,6 +425,16 @@ def test_small_grid_from_the_command_to_the_page(page: Page, tmp_path: Path) -> 
     assert float(page.text("[data-field=similarity] strong")) > 0
     again = page.text("#details .code pre")
     assert again.startswith("clipig ") and "grid" in again
+    # seed and recipe are those of the cell, digit for digit
+    picture = next(folder.glob("pictures/snail-harp-growth.png"))
+    known = read_metadata(picture)
+    facts = page.js("const found = document.querySelectorAll('#details .facts dd');"
+                    "return [...found].map(d => d.textContent)")
+    assert known["clipig seed"] in facts
+    recipe = page.js("return document.querySelector('#details .recipe pre').textContent")
+    assert f"seed: {known['clipig seed']}" in recipe
+    assert "a snail made of harp" in recipe
+    assert "penguin" not in recipe
     page.press("f", "/", *"rubik")
     assert page.selected()[1] == "rubik’s cube"
     page.press(Keys.ESCAPE, Keys.ESCAPE, "F")

@@ -135,7 +135,7 @@ def test_data_survives_and_is_plain_ascii(tmp_path: Path, text: str) -> None:
     assert isinstance(fields, list)
     assert isinstance(cells, list)
     cell = dict(zip(fields, cells[0], strict=True))
-    assert (cell["prompt"], cell["command"], cell["seed"]) == (text, text, 7)
+    assert (cell["prompt"], cell["command"], cell["seed"]) == (text, text, "7")
 
 
 def test_explorer_is_two_files_and_cells_are_sorted(tmp_path: Path) -> None:
