@@ -17,16 +17,41 @@ def run(
 ) -> Result:
     """Make all pictures of an experiment, without files or output.
 
-    Ctrl-C ends it with the pictures so far (`result.interrupted`). Raises
-    `ClipigError` for whatever the user can mend.
+    Ctrl-C ends it with the pictures so far (`result.interrupted`).
+
+    Args:
+        experiment: From `load` or `load_text`; its `runs` says how many pictures.
+        model: Encoder to use instead of the experiment's, such as `"ViT-B/32"`.
+        device: `"cpu"`, `"cuda"`, `"cuda:1"`, `"mps"` or `"auto"` instead of the experiment's.
+
+    Returns:
+        Pictures, similarities and seeds, in the order of the runs.
+
+    Raises:
+        ConfigError: The experiment cannot be carried out as it is (all faults at once).
+        EncoderError: The model is unknown, missing or damaged.
+        DeviceError: The device is not there, or one run does not fit into its memory.
+        ImageError: A picture that the experiment names cannot be read.
     """
     return Session(model, device).run(experiment)
 
 
 def save(result: Result, folder: str | Path, stem: str = "picture") -> list[Path]:
-    """Write the pictures of a result as PNG, seed and similarity inside; returns the paths.
+    """Write the pictures of a result as PNG, seed and similarity inside.
 
-    Files are never overwritten: a number is added. Raises `OutputError` or `ImageError`.
+    Files are never overwritten: a number is added.
+
+    Args:
+        result: From `run` or `Session.run`.
+        folder: Where to write; made if it does not exist.
+        stem: Beginning of the file names, `STEM-SEED.png`.
+
+    Returns:
+        The paths, in the order of the runs.
+
+    Raises:
+        OutputError: The folder cannot be made.
+        ImageError: A file cannot be written.
     """
     folder = Path(folder).expanduser()
     try:

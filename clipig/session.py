@@ -67,56 +67,69 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Result:
-    """What came of runs, in the order asked for, on the CPU.
-
-    images          `[R, 3, H, W]` in 0..1
-    alpha           `[R, 1, H, W]` for canvases that have one
-    similarities    100 * cosine in the last step
-    seeds           what makes each run again
-    diverged        runs that went to infinity; their picture is the last good one
-    interrupted     whether the runs were stopped early
-    """
+    """The pictures of R runs, in the order asked for, on the CPU."""
 
     images: Tensor
+    """`[R, 3, H, W]` float32, sRGB in 0 to 1"""
     similarities: tuple[float, ...]
+    """100 * cosine of the last step, mean over the views"""
     seeds: tuple[int, ...]
+    """what makes each run again"""
     diverged: tuple[int, ...] = ()
+    """indices of runs whose numbers became infinite; their picture is the last good one"""
     interrupted: bool = False
+    """whether the runs were stopped early"""
     alpha: Tensor | None = None
+    """`[R, 1, H, W]` in 0 to 1, for canvases that have transparency"""
 
 
 @dataclass
 class Session:
-    """Loaded encoders and embedded prompts, to be used for one run after another.
-
-    `model` and `device` override those of the configs; `group` is the greatest
-    number of runs in a batch (None: as many as are fastest and fit into the free
-    memory, or into `max_memory` bytes). `settings` change time and memory only.
-    """
+    """Loaded encoders and embedded prompts, to be used for one run after another."""
 
     model: str | None = None
+    """encoder to use instead of those of the experiments"""
     device: str | None = None
+    """`cpu`, `cuda`, `cuda:1`, `mps` or `auto`, instead of those of the experiments"""
     precision: str | None = None
+    """`fp32`, `bf16`, `fp16` or `auto`, instead of those of the experiments"""
     group: int | None = None
+    """maximum number of runs in a batch; None: as many as are fastest and fit into memory"""
     max_memory: int | None = None
+    """bytes that a batch may use; None: most of what is free"""
     settings: Settings = field(default_factory=Settings)
+    """what changes time and memory only"""
     progress: Progress | None = None
+    """called while weights are downloaded with the bytes so far and the total, if it is known"""
     prompts: PromptCache = field(default_factory=lambda: PromptCache(_square))
-    _infos: dict[str, EncoderInfo] = field(default_factory=dict)
-    _encoders: dict[tuple[str, str, str], Encoder] = field(default_factory=dict)
+    """embeddings of texts and image prompts"""
+    _infos: dict[str, EncoderInfo] = field(default_factory=dict, init=False, repr=False)
+    _encoders: dict[tuple[str, str, str], Encoder] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def settle(self, experiment: Experiment) -> list[Experiment]:
         """One experiment per run, each with its own seed and place in the row.
 
         The first run has the config's seed itself, run k a seed derived from it
-        unless the config says `seeds: same`. Raises `ConfigError`.
+        unless the config says `seeds: same`.
+
+        Args:
+            experiment: From `load`; a seed is chosen if it has none.
+
+        Returns:
+            `experiment.runs` experiments of one run each.
+
+        Raises:
+            ConfigError: A blank in a text has no word, or a key no value for some run.
         """
         return spread(self.prepare(experiment))
 
     def prepare(self, experiment: Experiment) -> Experiment:
         """The experiment as it is meant: with a seed, this session's models, no blanks in texts.
 
-        Raises `ConfigError`.
+        Raises:
+            ConfigError: A blank in a text has no word.
         """
         experiment = fill(experiment)
         seed = secrets.randbelow(2**32) if experiment.seed is None else experiment.seed
@@ -131,14 +144,23 @@ class Session:
         return experiment.model_copy(update=update)
 
     def infos(self, experiment: Experiment) -> tuple[EncoderInfo, ...]:
-        """The encoders of an experiment, weights not loaded. Raises `EncoderError`."""
+        """What is known of an experiment's encoders, weights not loaded.
+
+        Raises:
+            EncoderError: A model is unknown or its file damaged.
+        """
         for model in experiment.model:
             if model.name not in self._infos:
                 self._infos[model.name] = models.resolve(model.name)
         return tuple(self._infos[m.name] for m in experiment.model)
 
     def encoders(self, experiment: Experiment) -> tuple[Encoder, ...]:
-        """The encoders of an experiment, loaded. Raises `EncoderError` or `DeviceError`."""
+        """The encoders of an experiment, loaded once and kept.
+
+        Raises:
+            EncoderError: A model is unknown, missing or damaged.
+            DeviceError: The device is not there.
+        """
         device = pick_device(experiment.device)
         return tuple(
             self.encoder(info, device, experiment.precision) for info in self.infos(experiment)
@@ -147,14 +169,26 @@ class Session:
     def encoder(
         self, info: EncoderInfo, device: torch.device, precision: str = "auto"
     ) -> Encoder:
-        """One encoder, loaded once per device and precision."""
+        """One encoder, loaded once per device and precision.
+
+        Raises:
+            EncoderError: The model is missing or damaged.
+        """
         key = (info.name, str(device), precision)
         if key not in self._encoders:
             self._encoders[key] = models.load(info, device, precision, self.progress)
         return self._encoders[key]
 
     def plan(self, experiments: Sequence[Experiment]) -> list[Group]:
-        """Batches of experiments that can run together. Pure; raises `ConfigError`."""
+        """Sort settled experiments into batches that can run together, and compile each.
+
+        Returns:
+            Groups, each with the indices of its experiments and its plan.
+
+        Raises:
+            ConfigError: A value leaves its range at some step, or something does not fit.
+            EncoderError: A model is unknown.
+        """
         groups = []
         for rows in split(experiments):
             chosen = [experiments[i] for i in rows]
@@ -211,7 +245,7 @@ class Session:
                 waiting[:0] = self._halves(group)
 
     def run(self, experiment: Experiment) -> Result:
-        """All runs of an experiment, without files or output."""
+        """Make all pictures of an experiment, without files or output; see `clipig.run`."""
         return collect(self.render(self.settle(experiment)), experiment.runs)
 
     def _cut(self, waiting: list[Group]) -> tuple[Group, Settings]:

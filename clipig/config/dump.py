@@ -30,10 +30,15 @@ class FlowList(list[Any]):
 
 
 def dump(experiment: Experiment, header: str = "", full: bool = False) -> str:
-    """YAML of the experiment, below the `header` as comment lines.
+    """Write an experiment as YAML; `load_text` of the result equals the experiment.
 
-    `full` writes out what is at its default too. `load_text` of the result
-    equals the experiment.
+    Args:
+        experiment: From `load`, `load_text` or `Session.settle`.
+        header: Text that goes before it as comment lines.
+        full: Whether values at their default are written, too.
+
+    Returns:
+        The YAML, in the notation of the article: `- mul: 1/2`, `degree: -30 30`, `end: 10%`.
     """
     data = body(experiment, full)
     text = yaml.dump(

@@ -61,15 +61,37 @@ class Loaded:
 
 
 def load(*sources: Source, overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment that the sources and overrides (`epochs=50`) ask for.
+    """Read a config.
 
-    Raises ConfigError with every problem.
+    Args:
+        *sources: Paths, names of shipped configs, `"-"` for standard input, mappings, or
+            `clipig.config.Text`. Later ones are laid over earlier ones: mappings merge,
+            lists of mappings append, everything else is replaced.
+        overrides: `KEY=VALUE` as on the command line: `["epochs=50", "targets.0.batch_size=4"]`.
+
+    Returns:
+        The experiment, checked, with every default filled in.
+
+    Raises:
+        ConfigError: Something is wrong; every problem with its file, line and column.
     """
     return read(*sources, overrides=overrides).experiment
 
 
 def load_text(text: str, name: str = "<text>", overrides: Sequence[str] = ()) -> Experiment:
-    """The experiment of a YAML text; `name` stands for it in the problems of a ConfigError."""
+    """Read a config from a YAML text.
+
+    Args:
+        text: The YAML.
+        name: What stands for the file's name in the problems of a `ConfigError`.
+        overrides: As in `load`.
+
+    Returns:
+        The experiment, checked, with every default filled in.
+
+    Raises:
+        ConfigError: Something is wrong; every problem with its line and column.
+    """
     return read(Text(text, name), overrides=overrides).experiment
 
 

@@ -14,24 +14,22 @@ from clipig.ops.kernels.sampling import Shape
 
 @dataclass(frozen=True)
 class State:
-    """All that a run needs to go on: tensors and numbers, safe to save.
-
-    step        steps done
-    size        of the canvas
-    canvas      its parameters by name
-    optimizer   moments by parameter name and key
-    average     the running mean of pictures, if any
-    alive       `[R]` bool
-    fair        what `feature_scale` found at the start, by target and encoder
-    """
+    """All that R runs need to go on: tensors and numbers, safe to save."""
 
     step: int
+    """steps done"""
     size: Shape
+    """`(height, width)` of the canvas in pixels"""
     canvas: Mapping[str, Tensor]
+    """its parameters by name, `[R, ...]`"""
     optimizer: Mapping[str, Mapping[str, Tensor]]
+    """the optimizer's moments by parameter name and key"""
     average: Tensor | None
+    """the running mean of pictures, `[R, 3, H, W]`, if the experiment has an `ema`"""
     alive: Tensor
+    """`[R]` bool: false for a run that diverged"""
     fair: Mapping[str, Tensor] = field(default_factory=dict)
+    """what `feature_scale` found at the start, by target and encoder, `[R, F]`"""
 
 
 @dataclass(frozen=True)
@@ -107,28 +105,36 @@ class Step:
     step: int
     """steps done, this one included"""
     epoch: int
+    """number of this step in the config's counting, from `start_epoch`"""
     epochs: int
     t: float
+    """time of the step, from 0 to 1"""
     size: Shape
+    """`(height, width)` of the canvas in pixels"""
     rate: float
     """learning rate of the first run"""
     loss: Tensor
-    """`[R]`"""
+    """`[R]`, the sum that was minimised"""
     similarity: Tensor
     """`[R]`, 100 * cosine, mean over views of what has positive weight"""
     alive: Tensor
     """`[R]` bool: false for a run that diverged; its picture is the last good one"""
     targets: tuple[TargetReport, ...]
+    """what each target saw and asked for"""
     picture: Callable[[], Picture] = field(repr=False)
+    """the picture after this step, `rgb` `[R, 3, H, W]`; computed when it is called"""
     state: Callable[[], State] = field(repr=False)
+    """a copy of all that a resume needs; computed when it is called"""
 
 
 @dataclass(frozen=True)
 class PhaseBegun:
-    """From here on sizes or active parts are others."""
+    """A new phase: from this step on the size or the set of active parts differs."""
 
     step: int
+    """steps done before it"""
     size: Shape
+    """`(height, width)` of the canvas in pixels"""
     seconds: float = 0.0
     """spent on compiling, if any"""
 
@@ -138,7 +144,9 @@ class Diverged:
     """Runs whose numbers were no longer finite; they keep their last good picture."""
 
     epoch: int
+    """when it was noticed"""
     runs: tuple[int, ...]
+    """their indices in the batch"""
 
 
 @dataclass(frozen=True)
@@ -147,9 +155,13 @@ class Finished:
 
     epochs: int
     picture: Picture
+    """`rgb` `[R, 3, H, W]`, and `layers` such as `alpha` where the canvas has them"""
     similarity: Tensor
+    """`[R]`, 100 * cosine in the last step"""
     alive: Tensor
+    """`[R]` bool: false for a run that diverged"""
     state: Callable[[], State] = field(repr=False)
+    """a copy of all that a resume needs; computed when it is called"""
 
 
 Event = Step | PhaseBegun | Diverged | Finished

@@ -27,10 +27,14 @@ _BATCH = 256
 
 
 class PromptCache:
-    """Embeddings by encoder and prompt, each worked out once.
+    """Embeddings by encoder and prompt, each computed once.
 
     A grid of 810 prompts encodes its texts in a few batches, and a second run
     of the same process encodes nothing.
+
+    Args:
+        load_image: Reads the picture of an image prompt or style by its path or address,
+            cropped to a square of the given side: `[3, side, side]` in 0 to 1.
     """
 
     def __init__(self, load_image: LoadImage | None = None):
@@ -39,7 +43,12 @@ class PromptCache:
         self._styles: dict[tuple[str, str, str], list[Goal]] = {}
 
     def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
-        """`[F, D]`, unit rows. Raises `EncoderError` or `ImageError`."""
+        """The embeddings of features, `[F, D]` float32, each row of length one.
+
+        Raises:
+            EncoderError: A text is empty or too long for the model.
+            ImageError: A picture cannot be read.
+        """
         for cut in (False, True):
             wanted = {t for f in features if f.truncate is cut for t in _texts(f)}
             self._texts(encoder, sorted(wanted), cut)
@@ -130,10 +139,19 @@ class Prompts:
 
 
 def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
-    """Embed all features of all runs of a plan, and look at the references of its styles.
+    """Embed the texts and image prompts of all runs of a plan, and the references of its styles.
 
-    Raises `ConfigError` naming every text that is too long and every picture that
-    cannot be had, or `EncoderError`.
+    Args:
+        plan: From `compile`.
+        encoders: Those of `plan.encoders`, loaded.
+        cache: What is in it is not embedded again.
+
+    Returns:
+        Embeddings `[R, F, D]` by target and encoder.
+
+    Raises:
+        ConfigError: Every text that is too long and every picture that cannot be had.
+        EncoderError: A model cannot do what a style asks of it.
     """
     problems = sorted(set(_faults(plan, encoders, cache)))
     if problems:

@@ -36,14 +36,20 @@ def optimize(
     start: Tensor | None = None, state: State | None = None, mask: Tensor | None = None,
     settings: Settings | None = None,
 ) -> Iterator[Event]:
-    """Run a plan; one `Step` event per optimizer step, `Finished` at the end.
+    """Carry out a plan.
 
-    `encoders` are those of `plan.encoders`, all on one device, which is where
-    everything happens. `prompts` come from `encode_prompts`. `start` is the
-    init picture `[R|1, 3, H, W]` for configs that have one, at any size.
-    `state` (from an event of an equal plan) goes on where it was taken. `mask`
-    `[1, 1, h, w]` is 1 where the picture may change. `settings` decide about time
-    and memory only.
+    Args:
+        plan: From `compile`: what R runs do.
+        encoders: Those of `plan.encoders`, all on one device, where everything happens.
+        prompts: From `encode_prompts`.
+        start: The init picture `[R|1, 3, H, W]` at any size, for configs that have one.
+        state: From an event of an equal plan: goes on where it was taken.
+        mask: `[1, 1, h, w]`, 1 where the picture may change.
+        settings: What changes time and memory only.
+
+    Yields:
+        `PhaseBegun` before each phase, `Step` after each optimizer step, `Diverged` when runs
+        have diverged, `Finished` at the end.
     """
     studio = Studio(plan, encoders, prompts, start, state, mask, settings or Settings())
     first = studio.done

@@ -28,10 +28,20 @@ from clipig.rng import Draw, stream_id
 def compile(experiments: Sequence[Experiment], encoders: Sequence[EncoderInfo]) -> Plan:
     """Plan R runs that share their structure.
 
-    Each experiment must have its seed. Raises `ConfigError` with all problems
-    (expressions that fail or leave their range at some epoch, crops and kernels
-    that do not fit) and `ValueError` if the runs differ in structure (`split`
-    sorts experiments into batches that do not).
+    Pure: needs no weights, no device and no file.
+
+    Args:
+        experiments: One per run, each with its seed (`Session.settle`). `Session.plan` sorts
+            experiments of several structures into batches.
+        encoders: What is known of the encoders, from `resolve_encoder`.
+
+    Returns:
+        What to do step by step, with nothing left to decide.
+
+    Raises:
+        ConfigError: Every problem that can be known before the first step: expressions that
+            fail or leave their range at some epoch, crops and kernels that do not fit.
+        ValueError: The runs differ in structure.
     """
     clocks = [clock_of(e) for e in experiments]
     draft = _Draft(experiments, clocks, tuple(encoders))

@@ -91,22 +91,25 @@ class Phase:
 
 @dataclass(frozen=True)
 class Plan:
-    """What R runs of equal structure do.
-
-    Steps count from 0; step s is epoch `start + s` of `epochs`. `time` is t of
-    each step. `rates` is the learning rate by step and run, base included.
-    `experiments` are the R experiments, their seeds settled.
-    """
+    """What R runs of equal structure do. Steps count from 0."""
 
     experiments: tuple[Experiment, ...]
+    """one per run, with their seeds"""
     encoders: tuple[EncoderInfo, ...]
+    """what is known of the encoders; their weights are not loaded"""
     weights: tuple[float, ...]
+    """factor of each encoder's losses"""
     epochs: int
     start: int
+    """the first epoch: step s is epoch `start + s` of `epochs`"""
     time: tuple[float, ...]
+    """t of each step, from 0 to 1"""
     rates: Table
+    """learning rate by step and run, base included"""
     init: Bound
+    """the picture at the start"""
     phases: tuple[Phase, ...]
+    """spans of steps with the same sizes and active parts, in order"""
 
     @property
     def experiment(self) -> Experiment:
@@ -120,14 +123,17 @@ class Plan:
 
     @property
     def seeds(self) -> tuple[int, ...]:
+        """One per run."""
         return tuple(e.seed or 0 for e in self.experiments)
 
     @property
     def runs(self) -> int:
+        """R."""
         return len(self.experiments)
 
     @property
     def steps(self) -> int:
+        """How many optimizer steps are made."""
         return self.epochs - self.start
 
     @property
