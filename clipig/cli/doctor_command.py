@@ -16,8 +16,8 @@ def command() -> None:
 
     from clipig import __version__
     from clipig.encoders import model_names
-    from clipig.encoders.download import find_weights
     from clipig.encoders.precision import pick_precision
+    from clipig.encoders.weights import find_weights
     from clipig.session import Session
     from clipig.web import cache_dir
 

@@ -64,8 +64,8 @@ def _name(node: object) -> str:
 
 
 def _print_cost(session: Session, group: Group) -> None:
-    from clipig.encoders.download import find_weights
-    from clipig.encoders.table import OPENAI
+    from clipig.encoders.names import OPENAI
+    from clipig.encoders.weights import find_weights
     from clipig.jobs.estimate import estimate
 
     missing = [

@@ -31,7 +31,7 @@ def _rows(kind: str) -> dict[str, str]:
     """Names and one-line summaries."""
     if kind == "models":
         from clipig.encoders import model_names
-        from clipig.encoders.table import summary
+        from clipig.encoders.names import summary
 
         return {n: summary(n) for n in model_names()}
     if kind == "configs":

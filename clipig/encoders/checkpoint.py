@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.architecture import Architecture, infer_architecture
+from clipig.encoders.names import ASKED
 from clipig.encoders.protocol import EncoderInfo
-from clipig.encoders.table import ASKED
 from clipig.encoders.torchscript import TorchScriptArchive
 from clipig.errors import EncoderError
 

@@ -18,10 +18,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.encoders.checkpoint import checked_path, file_sha256
+from clipig.encoders.names import ASKED, OPEN_CLIP, nearest
 from clipig.encoders.precision import to_dtype
 from clipig.encoders.protocol import EncoderInfo
 from clipig.encoders.scaling import GradientScale
-from clipig.encoders.table import ASKED, OPEN_CLIP, nearest
 from clipig.errors import EncoderError
 
 _CONTEXT = 77

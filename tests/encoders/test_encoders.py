@@ -20,12 +20,12 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipig.encoders import download, load, resolve
+from clipig.encoders import load, resolve, weights
 from clipig.encoders.clip_package import import_clip, parse_version
+from clipig.encoders.names import OPENAI, model_names
 from clipig.encoders.openai import OpenAIEncoder, empty_model
 from clipig.encoders.precision import pick_precision, to_dtype
 from clipig.encoders.protocol import Encoder, EncoderInfo
-from clipig.encoders.table import OPENAI, model_names
 from clipig.encoders.towers import MEAN, STD
 from clipig.errors import EncoderError
 from tests.support.tiny_checkpoints import ROOT, State, own_cache, publish, random_checkpoint, state
@@ -280,14 +280,14 @@ def test_auto_falls_back_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.name == "embedded"
     assert "refused" in info.reason
     asked: list[str] = []
-    monkeypatch.setattr(download, "_probe", lambda url, _: asked.append(url))
+    monkeypatch.setattr(weights, "_probe", lambda url, _: asked.append(url))
     assert resolve("auto").name == "embedded"
     assert asked == []  # the answer is remembered
 
 
 def test_auto_waits_only_shortly_for_a_silent_host(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "_probe", lambda *_: threading.Event().wait(30))
-    assert "no answer" in (download.why_unreachable("RN50", timeout=-0.9) or "")
+    monkeypatch.setattr(weights, "_probe", lambda *_: threading.Event().wait(30))
+    assert "no answer" in (weights.why_unreachable("RN50", timeout=-0.9) or "")
 
 
 # Checkpoint files

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clipig.encoders import download, table
-from clipig.encoders.table import OPENAI
+from clipig.encoders import names, weights
+from clipig.encoders.names import OPENAI
 
 ROOT = Path(__file__).parents[2]
 State = dict[str, Tensor]
@@ -41,7 +41,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPIG_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(download, "_probes", {})
+    monkeypatch.setattr(weights, "_probes", {})
 
 
 def publish(path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> bytes:
@@ -49,6 +49,6 @@ def publish(path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     data = path.read_bytes()
-    entry = table.Entry(32, 32, "ViT-B-32.pt", hashlib.sha256(data).hexdigest())
+    entry = names.Entry(32, 32, "ViT-B-32.pt", hashlib.sha256(data).hexdigest())
     monkeypatch.setitem(OPENAI, "ViT-B/32", entry)
     return data

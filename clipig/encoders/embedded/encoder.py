@@ -19,8 +19,8 @@ from clipig.encoders.blank import blank
 from clipig.encoders.checkpoint import file_sha256
 from clipig.encoders.embedded.network import ACTIVATIONS, Block, EmbeddedNetwork, NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
+from clipig.encoders.names import ASKED
 from clipig.encoders.protocol import EncoderInfo
-from clipig.encoders.table import ASKED
 from clipig.errors import EncoderError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}

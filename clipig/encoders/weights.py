@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clipig.encoders.filelock import FileLock
-from clipig.encoders.table import OPENAI
+from clipig.encoders.names import OPENAI
 from clipig.errors import EncoderError
 from clipig.web import AGENT, CACHE_VARIABLE, cache_dir, describe_fault
 

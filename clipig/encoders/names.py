@@ -158,7 +158,7 @@ def _choose(cache: Path | None, allow_download: bool) -> EncoderInfo:
     """`auto`: the preferred model if its weights are or can be had, else the embedded one."""
     from dataclasses import replace
 
-    from clipig.encoders.download import find_weights, why_unreachable
+    from clipig.encoders.weights import find_weights, why_unreachable
 
     preferred = resolve(PREFERRED)
     found = find_weights(PREFERRED, cache)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipig.encoders.table import AUTO, EMBEDDED, OPEN_CLIP, OPENAI, resolve
+from clipig.encoders.names import AUTO, EMBEDDED, OPEN_CLIP, OPENAI, resolve
 from clipig.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ def _load_openai(
     cache: Path | None,
 ) -> Encoder:
     from clipig.encoders.checkpoint import file_sha256, read_state
-    from clipig.encoders.download import fetch_weights
     from clipig.encoders.openai import OpenAIEncoder
+    from clipig.encoders.weights import fetch_weights
 
     if info.name in OPENAI:
         path = fetch_weights(info.name, cache=cache, progress=progress)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from clipig.encoders import download, load, resolve
+from clipig.encoders import load, resolve, weights
 from clipig.encoders.filelock import FileLock
 from clipig.errors import EncoderError
 from tests.support.tiny_checkpoints import ROOT, State, own_cache, publish, state
@@ -73,8 +73,8 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Handler]]:
 
 
 def fetch(target: Path, content: bytes, **options: Any) -> Path:
-    url = download.model_url("RN50")
-    return download.download(url, target, hashlib.sha256(content).hexdigest(), backoff=0, **options)
+    url = weights.model_url("RN50")
+    return weights.download(url, target, hashlib.sha256(content).hexdigest(), backoff=0, **options)
 
 
 def test_download_reports_progress_and_leaves_only_the_file(
@@ -139,10 +139,10 @@ def test_faults_of_the_server(server: type[_Handler], tmp_path: Path) -> None:
 def test_refused_connection(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("CLIPIG_MODEL_URL", "http://127.0.0.1:9")
     with pytest.raises(EncoderError, match=r"refused.*4 attempts.*--model embedded"):
-        download.fetch_weights("RN50", backoff=0)
+        weights.fetch_weights("RN50", backoff=0)
     monkeypatch.setenv("CLIPIG_MODEL_URL", "file:///etc")
     with pytest.raises(EncoderError, match="only http"):
-        download.fetch_weights("RN50", backoff=0)
+        weights.fetch_weights("RN50", backoff=0)
 
 
 def test_disk_full_and_unwritable(
@@ -155,7 +155,7 @@ def test_disk_full_and_unwritable(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(download.os, "fsync", full)
+    monkeypatch.setattr(weights.os, "fsync", full)
     with pytest.raises(EncoderError, match="disk is full"):
         fetch(tmp_path / "m.pt", server.content)
     assert not (tmp_path / "m.pt").exists()
