@@ -1,25 +1,31 @@
-"""The public names, and every Python and shell block of the README."""
+"""The public names, the Python blocks of the README, and every command that a page shows."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import clipig
+from clipig.cli import group
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.S)
-SHELL = [
-    line.split("#")[0].strip()
-    for block in re.findall(r"```sh\n(.*?)```", README, re.S)
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *```(\w*)\n(.*?)^ *```$", re.S | re.M)
+SHELL = sorted({
+    line.split(" #")[0].strip()
+    for page in PAGES
+    for kind, block in FENCE.findall(page.read_text("utf-8"))
     for line in block.splitlines()
-    if line.startswith("clipig ")
-]
+    if kind in ("", "sh") and line.startswith("clipig ")
+})
 
 
 def test_every_public_name_is_there() -> None:
@@ -41,21 +47,32 @@ def test_python_of_the_readme(
     exec(compile(PYTHON[number], "README.md", "exec"), {})
 
 
-def test_readme_shows_python_and_commands() -> None:
+def test_pages_show_python_and_commands() -> None:
     assert len(PYTHON) == 2
-    assert len(SHELL) >= 8
+    assert len(SHELL) >= 25
+    assert "clipig rank --runs 512 --top 6" in SHELL
+
+
+def parsed(line: str) -> dict[str, object]:
+    """The options of a command line, by the command's own parser; nothing is run or opened."""
+    name, *words = shlex.split(re.sub(r"(?<= )[A-Z]+(?= |$)", "1", line))[1:]  # SEED stands for one
+    command = group.get_command(click.Context(group), name)
+    assert command is not None, line
+    context = click.Context(command, info_name=name)
+    options, _, _ = command.make_parser(context).parse_args(words)
+    for param in command.params:
+        plain = isinstance(param.type, click.Choice | click.types.IntParamType)
+        if plain and options.get(str(param.name)) is not None:
+            options[str(param.name)] = param.type_cast_value(context, options[str(param.name)])
+    return options
 
 
 @pytest.mark.parametrize("line", SHELL)
-def test_commands_of_the_readme_are_understood(line: str) -> None:
-    """Arguments are parsed by the real commands (running them all is the walkthrough's task)."""
-    import shlex
+def test_commands_of_the_pages_are_understood(line: str) -> None:
+    parsed(line)
 
-    import click
 
-    from clipig.cli import group
-
-    words = shlex.split(line)[1:]
-    command = group.get_command(click.Context(group), words[0])
-    assert command is not None, line
-    command.make_context(words[0], words[1:], resilient_parsing=False).close()
+def test_a_command_that_is_not_understood_would_be_noticed() -> None:
+    for line in ("clipig run a --nope", "clipig run a --video avi", "clipig run a --seed x"):
+        with pytest.raises(click.UsageError):
+            parsed(line)
