@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -60,14 +61,21 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         if name and not name.startswith("-") and name not in COMMANDS:
-            import difflib
-
-            close = difflib.get_close_matches(name, COMMANDS, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise click.UsageError(
-                f"unknown command {name!r}{hint} (known are {', '.join(COMMANDS)})"
-            )
+            raise click.UsageError(f"unknown command {name!r}{_meant(name)}")
         return super().resolve_command(context, args)
+
+
+def _meant(name: str) -> str:
+    """What somebody may have meant who named something else than a command."""
+    from clipig.cli.options import PICTURES
+    from clipig.config.sources import is_config
+    from clipig.values.faults import nearest
+
+    if name.lower().endswith(PICTURES):
+        return f"; to make a picture again: clipig reproduce {name}"
+    if " " in name.strip() or is_config(name):
+        return f"; to make a picture: clipig run {shlex.quote(name)}"
+    return nearest(name, COMMANDS) or f" (known are {', '.join(COMMANDS)})"
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -92,7 +100,11 @@ def _show_warning(
 
 
 def main(args: list[str] | None = None) -> None:
-    """The program `clipig`. SIGTERM (a cluster's "time is up") ends it like Ctrl-C."""
+    """The program `clipig`.
+
+    SIGTERM (a cluster's "time is up") and SIGHUP (a closed terminal) end it like Ctrl-C,
+    unless the caller ignores them, as nohup does.
+    """
     # read by OpenMP when torch is imported: threads that wait by spinning make a run on a
     # machine that others use, too, ten times slower and more; spinning for some microseconds
     # only, then sleeping, costs nothing there and is as fast where nobody else works
@@ -102,7 +114,10 @@ def main(args: list[str] | None = None) -> None:
     keep_freed_memory()
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # no SIGHUP on Windows
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.default_int_handler)
     try:
         # without standalone mode click returns the code of an Exit instead of raising it
         code = group.main(args=args, prog_name="clipig", standalone_mode=False)

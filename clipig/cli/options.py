@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +30,47 @@ def engine_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+DEFAULT = "penguin_piano"
+"""The recipe of a prompt without a config."""
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
+"""Endings of what is a picture and no config."""
+
+
+class Seed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A seed: a whole number from 0 to 2^63 - 1, or `random`."""
+
+    name = "seed"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        if value == "random":
+            return secrets.randbelow(2**32)
+        try:
+            number = int(str(value))
+        except ValueError:
+            self.fail(f"found {value!r}, expected a whole number or random")
+        if not 0 <= number < 2**63:
+            self.fail(f"found {number}, expected 0 to {2**63 - 1}")
+        return number
+
+
+class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """The size of a picture in pixels: `256`, or `320x240` for width and height."""
+
+    name = "size"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, context: click.Context | None
+    ) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"\s*(\d+)\s*(?:[x×, ]\s*(\d+)\s*)?", str(value), re.I)
+        if match is None or not all(int(n) for n in match.groups() if n):
+            self.fail(f"found {value!r}, expected a size such as 256 or 320x240")
+        return tuple(int(n) for n in match.groups() if n)
 
 
 class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]

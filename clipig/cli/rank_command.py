@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from clipig.cli.options import (
+    DEFAULT,
     Many,
     batch_option,
     engine_options,
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from clipig.jobs.stages import Ranking
     from clipig.session import Session
 
-DEFAULT = "penguin_piano"
 KEPT = ("runs", "top", "bottom", "short_epochs", "final_epochs", "restart", "views", "judge", "by",
         "halving", "seed")
 """Options that a resume takes from the folder."""

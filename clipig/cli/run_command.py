@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from clipig.cli.options import Common, engine_options, speed_options, talk_options
+from clipig.cli.options import (
+    DEFAULT,
+    PICTURES,
+    Common,
+    Seed,
+    Size,
+    engine_options,
+    speed_options,
+    talk_options,
+)
 from clipig.cli.stopping import tell
 from clipig.errors import OutputError, UsageError
 
@@ -30,10 +40,11 @@ if TYPE_CHECKING:
 @click.option("-t", "--text", metavar="PROMPT", help="Replace the prompt of every text feature.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
               help="Override any key, e.g. --set targets.0.batch_size=4. May be repeated.")
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Seed of all random numbers.")
+@click.option("--seed", type=Seed(), metavar="NUMBER|random",
+              help="Seed of all random numbers; `random`: another one each time.")
 @click.option("-e", "--epochs", type=click.IntRange(1), help="Number of optimizer steps.")
-@click.option("-r", "--resolution", type=click.IntRange(1), multiple=True,
-              help="Size of the picture; give it twice for width and height.")
+@click.option("-r", "--resolution", type=Size(), metavar="SIZE|WIDTHxHEIGHT",
+              help="Size of the picture, e.g. 256 or 320x240.")
 @click.option("-lr", "--learnrate", type=float, help="Factor of the learning rate.")
 @click.option("-opt", "--optimizer", metavar="NAME", help="adam, rmsprop, sgd ...")
 @click.option("-s", "--snapshot-interval", type=click.FloatRange(0), metavar="SECONDS",
@@ -49,17 +60,17 @@ if TYPE_CHECKING:
 def command(configs: tuple[str, ...], **options: object) -> None:
     """Make a picture from CONFIG: a YAML file, the name of a shipped one, or - for stdin.
 
+    Instead of a config a prompt in quotes will do: the default recipe draws it.
     Several configs are merged from left to right. Nothing is ever overwritten:
     a number is added to the name.
 
     \b
     clipig run penguin_piano
+    clipig run "a cat made of pizza"
     clipig run penguin_piano --text "a cat made of pizza" --seed 7
     clipig run base.yaml my.yaml --set learnrate=.5 -o out/
     """
-    if not configs:
-        raise UsageError("no config given; try: clipig run penguin_piano")
-    request = Request(configs, RunOptions(**options))  # type: ignore[arg-type]
+    request = understood(configs, RunOptions(**options))  # type: ignore[arg-type]
     if request.options.dry_run:
         from clipig.cli.dry_run import print_plan
 
@@ -77,7 +88,7 @@ class RunOptions(Common):
     text: str | None
     overrides: tuple[str, ...]
     epochs: int | None
-    resolution: tuple[int, ...]
+    resolution: tuple[int, ...] | None
     learnrate: float | None
     optimizer: str | None
     snapshot_interval: float | None
@@ -92,11 +103,58 @@ class RunOptions(Common):
             value = getattr(self, key)
             if value is not None:
                 out[key] = (f"--{key.replace('_', '-')}", value)
-        if len(self.resolution) > 2:
-            raise UsageError("--resolution: give it once, or twice for width and height")
         if self.resolution:
             out["resolution"] = ("--resolution", list(self.resolution))
         return out
+
+
+def understood(words: tuple[str, ...], options: RunOptions) -> Request:
+    """What is meant by the words of a command line: configs, or a prompt for the default recipe.
+
+    Raises:
+        UsageError: Nothing to make, a picture in place of a config, a prompt without quotes.
+    """
+    from clipig.config.sources import is_config
+
+    pictures = [w for w in words if w.lower().endswith(PICTURES)]
+    if pictures:
+        raise UsageError(
+            f"{pictures[0]} is a picture, expected a config; to make a picture of clipig again: "
+            f"clipig reproduce {shlex.quote(pictures[0])}"
+        )
+    numbers = [w for w in words if w.isdecimal() and not Path(w).exists()]
+    if len(numbers) == 1 and options.resolution and len(options.resolution) == 1:
+        size = (*options.resolution, int(numbers[0]))  # -r 64 48, as the original took it
+        words = tuple(w for w in words if w != numbers[0])
+        return understood(words, replace(options, resolution=size))
+    if numbers:
+        raise UsageError(
+            f"found {numbers[0]!r} where a config belongs; a size is written -r 64x48, "
+            "and -v takes no number"
+        )
+    if not words:
+        if options.text is None:
+            raise UsageError(
+                f'nothing to make: name a config (clipig run {DEFAULT}) or give a prompt '
+                '(clipig run "a cat made of pizza")'
+            )
+        return Request((DEFAULT,), options)
+    strangers = [w for w in words if w != "-" and not Path(w).exists() and not is_config(w)]
+    if options.text is not None and strangers:
+        whole = " ".join([options.text, *strangers])
+        raise UsageError(
+            f"found {' '.join(strangers)!r} after --text {options.text}; put the prompt in "
+            f"quotes: --text {shlex.quote(whole)}"
+        )
+    if len(words) == 1 and " " in words[0].strip() and strangers:
+        return Request((DEFAULT,), replace(options, text=words[0]))
+    if len(strangers) == len(words) > 1:
+        whole = " ".join(words)
+        raise UsageError(
+            f"found no config among {', '.join(words)}; put a prompt in quotes: "
+            f"clipig run {shlex.quote(whole)}"
+        )
+    return Request(words, options)
 
 
 @dataclass(frozen=True)
@@ -108,14 +166,12 @@ class Request:
 
     def load(self) -> Loaded:
         """The experiment and where its values stand, options applied. Raises `ConfigError`."""
-        from dataclasses import replace
-
         from clipig.config.load import read
         from clipig.config.prompts import set_text
 
         o = self.options
         loaded = read(*self.configs, overrides=o.overrides, options=o.as_options())
-        if not o.text:
+        if o.text is None:
             return loaded
         return replace(loaded, experiment=set_text(loaded.experiment, o.text))
 
@@ -165,6 +221,12 @@ def start(request: Request) -> None:
     text = dump(whole, header=_header(request, groups))
     place.config.write_text(text, encoding="utf-8")
     _render(request.options, session, experiments, place, text)
+    fixed = loaded.experiment.seed is not None and request.options.seed is None
+    if fixed and not request.options.quiet:
+        click.echo(
+            f"seed {experiments[0].seed} is that of the config; for another picture: --seed random",
+            err=True,
+        )
 
 
 def resume(request: Request) -> None:
@@ -269,8 +331,6 @@ def _events(
 
     `state` belongs to the first part.
     """
-    from dataclasses import replace
-
     from clipig.engine.state import split_state
 
     states = split_state(state) if state else None

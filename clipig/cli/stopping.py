@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from clipig.outputs import Sink
     from clipig.session import Group
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 _NOTE = b"\nstopping after this step; once more stops at once\n"
 
 
 class Stop:
-    """Puts Ctrl-C and SIGTERM off until `check`, while `patient`; the second one is not.
+    """Puts Ctrl-C, SIGTERM and SIGHUP off until `check`, while `patient`; the second one is not.
 
     A step changes canvas and moments in place: one that is broken off leaves a state
     that no other run can continue. Until something is worth keeping nothing is put off.

@@ -50,6 +50,14 @@ def _unknown(path: Path, name: str, known: list[str]) -> str:
     return f"found no such file and no shipped config of that name{near}{listing}"
 
 
+def is_config(name: str) -> bool:
+    """Whether a word names a config: a YAML file that exists, or a shipped one."""
+    path = Path(name).expanduser()
+    if path.suffix in SUFFIXES:
+        return True
+    return name.removeprefix("configs/") in everything()
+
+
 def stem(source: object) -> str:
     """What a run of this source is called if nothing else is said: `penguin_piano`."""
     if not isinstance(source, str | Path) or source == "-":

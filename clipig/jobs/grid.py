@@ -217,7 +217,8 @@ def _with_configs(
     whole, the others as the lines that differ from it.
     """
     recipes: dict[int, tuple[int, list[str]]] = {}
-    found, texts = [], []
+    found: list[PageCell] = []
+    texts: list[Recipe] = []
     for cell, page_cell in zip(cells, shown, strict=True):
         lines = dump(cell.experiment).split("\n")
         if len(lines) not in recipes:

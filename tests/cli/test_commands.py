@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from clipig.cli import main
+from clipig.images import read_metadata
 
 ROOT = Path(__file__).parents[2]
 
@@ -240,6 +241,7 @@ def in_a_step(
 @pytest.mark.parametrize(("how", "times", "seconds", "steps"), [
     ("SIGTERM", 1, "10", 7),  # the step is finished first
     ("SIGINT", 1, "10", 7),
+    ("SIGHUP", 1, "10", 7),  # the terminal was closed
     ("SIGINT", 2, "0", 6),  # at once: the state of the step before
 ])
 def test_a_signal_in_the_middle_of_a_step(
@@ -285,7 +287,6 @@ def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("args", "message"), [
-    (["run"], "no config given"),
     (["run", "penguin_pino"], "did you mean"),
     (["run", "small.yaml", "--resume"], "nothing to resume"),
     (["run", "small.yaml", "--model", "ViT-B/23"], "ViT-B/32"),
@@ -299,7 +300,18 @@ def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
     (["run", "small.yaml", "-o", "out.jpg"], ".png"),
     (["run", "small.yaml", "-o", "small.yaml/x/"], "cannot be written"),
     (["run", "small.yaml", "-t", " "], "prompt"),
-    (["run", "small.yaml", "-r", "8", "-r", "8", "-r", "8"], "--resolution"),
+    (["run", "small.yaml", "-r", "8x"], "found '8x', expected a size such as 256 or 320x240"),
+    (["run", "small.yaml", "-r", "0"], "--resolution"),
+    (["run", "small.yaml", "--seed", "lucky"], "expected a whole number or random"),
+    (["run", "small.yaml", "--text", ""], "expected a prompt"),
+    (["run"], 'clipig run "a cat made of pizza"'),
+    (["run", "foo.png"], "clipig reproduce foo.png"),
+    (["run", "--text", "a", "cat", "made"], "--text 'a cat made'"),
+    (["run", "a", "cat", "made"], "clipig run 'a cat made'"),
+    (["run", "small.yaml", "-v", "1"], "-v takes no number"),
+    (["penguin_piano"], "clipig run penguin_piano"),
+    (["a cat"], "clipig run 'a cat'"),
+    (["small.png"], "clipig reproduce small.png"),
     (["run", "small.yaml", "--set", "targets.0.features.0.image=no.png",
       "--set", "targets.0.features.0.text=null"], "no.png"),
     (["run", "small.yaml", "--set", "targets.0.constraints=[{style: {image: no.png}}]"],
@@ -318,6 +330,39 @@ def test_bad_input_gives_one_message(folder: Path, args: Sequence[str], message:
     told = clipig(*args, cwd=folder, code=2).stderr
     assert message in told
     assert not (folder / "renders").exists(), "nothing may be left behind"
+
+
+QUICK = ("-e", "1", "--set", "targets.0.batch_size=1", "-q", "-o", "out/", "--model", "embedded")
+
+
+@pytest.mark.parametrize("words", [
+    ["a snail made of harp"], ["--text", "a snail made of harp"],
+])
+def test_a_prompt_alone_is_drawn_by_the_default_recipe(folder: Path, words: list[str]) -> None:
+    clipig("run", *words, "-r", "48x32", *QUICK, cwd=folder)
+    made = next((folder / "out").glob("*.png"))
+    assert "snail" in read_metadata(made)["Description"]
+    assert Image.open(made).size == (48, 32)
+
+
+def test_two_numbers_are_width_and_height(folder: Path) -> None:
+    clipig("run", "small.yaml", "-r", "24", "16", "-q", "-o", "out/", cwd=folder)
+    assert Image.open(folder / "out/small.png").size == (24, 16)
+
+
+def test_a_random_seed_is_another_one_each_time(folder: Path) -> None:
+    seeds = set()
+    for name in ("a", "b"):
+        clipig("run", "small.yaml", "--seed", "random", "-q", "-o", f"{name}.png", cwd=folder)
+        seeds.add(read_metadata(folder / f"{name}.png")["clipig seed"])
+    assert len(seeds) == 2
+
+
+def test_a_run_with_a_seed_of_its_config_says_how_to_get_another_picture(folder: Path) -> None:
+    (folder / "free.yaml").write_text(SMALL.replace("seed: 3\n", ""))
+    assert "--seed random" in clipig("run", "small.yaml", cwd=folder).stderr
+    assert "--seed random" not in clipig("run", "small.yaml", "--seed", "4", cwd=folder).stderr
+    assert "--seed random" not in clipig("run", "free.yaml", cwd=folder).stderr
 
 
 def test_config_faults_name_their_place(folder: Path) -> None:
