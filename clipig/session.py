@@ -34,7 +34,7 @@ from clipig.engine.state import join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba
 from clipig.plan.compiler import compile
-from clipig.plan.grouping import split
+from clipig.plan.grouping import run_sets
 from clipig.plan.plan import Plan
 
 Progress = Callable[[int, int | None], None]
@@ -190,10 +190,10 @@ class Session:
             EncoderError: A model is unknown.
         """
         groups = []
-        for rows in split(experiments):
-            chosen = [experiments[i] for i in rows]
+        for found in run_sets(experiments):
+            chosen = [experiments[i] for i in found.rows]
             infos = self.infos(chosen[0])
-            groups.append(Group(tuple(rows), compile(chosen, infos), infos))
+            groups.append(Group(found.rows, compile(chosen, infos, found.timings), infos))
         return groups
 
     def inputs(self, plan: Plan) -> Inputs:
@@ -263,7 +263,8 @@ class Session:
         return group, settings
 
     def _part(self, group: Group, rows: slice) -> Group:
-        plan = compile(group.plan.experiments[rows], group.encoders)
+        whole = group.plan
+        plan = compile(whole.experiments[rows], group.encoders, whole.timings[rows])
         return Group(group.rows[rows], plan, group.encoders)
 
     def _halves(self, group: Group) -> list[Group]:

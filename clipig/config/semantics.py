@@ -24,7 +24,7 @@ def misfits(experiment: Experiment) -> list[Misfit]:
 def _epochs(experiment: Experiment) -> Iterator[Misfit]:
     epochs, start = experiment.epochs, experiment.start_epoch
     for key, value in (("epochs", epochs), ("start_epoch", start)):
-        if not value.constant:
+        if not value.constant and not value.random:
             yield (key,), f"found the formula {value.plain()!r}, expected a whole number"
     if epochs.constant and start.constant and start.numbers() >= epochs.numbers():
         yield ("start_epoch",), f"found {start.plain()}, expected less than epochs={epochs.plain()}"

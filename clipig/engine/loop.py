@@ -192,7 +192,7 @@ class Studio:
         self.similarity = outcome.similarity
         self.done, self.settled = step + 1, True
         return Step(
-            self.done, plan.start + step, plan.epochs, plan.time[step], self.size,
+            self.done, plan.start + step, plan.epochs, plan.time(step), self.size,
             self.first_rates[min(step, len(self.first_rates) - 1)],
             outcome.loss, outcome.similarity, self.alive.clone(), outcome.reports, self.shown,
             self.state,
@@ -227,7 +227,7 @@ class Studio:
 
     def shown(self) -> Picture:
         """What is saved: the canvas now, or the running mean."""
-        t = self.plan.time[max(self.done - 1, 0)]
+        t = self.plan.time(max(self.done - 1, 0))
         with torch.no_grad():
             picture = self.canvas.shown(self.canvas.picture(t))
             # some canvases show their parameters themselves, which the next step changes

@@ -173,11 +173,6 @@ def fit(
     return Fit(math.ceil(plan.runs / groups), None)
 
 
-def group_size(plan: Plan, encoders: Sequence[Encoder], limit: int | None = None) -> int:
-    """How many runs of a plan to do at a time; `limit` in bytes."""
-    return fit(plan, encoders, limit).group
-
-
 _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 

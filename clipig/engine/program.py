@@ -44,7 +44,7 @@ class Program:
         self.plan, self.phase, self.encoders, self.draw = plan, phase, encoders, draw
         self.chunk = chunk
         self.run: compiling.Run = chain.run
-        self.times = torch.tensor(plan.time, device=draw.device)
+        self.times = plan.times(draw.device)
         self.targets = [_moved(t, draw.device) for t in phase.targets]
         self.prompts = {
             t.index: [p[:, list(t.features)] for p in prompts.features[t.index]]
@@ -82,7 +82,7 @@ class Program:
         """t of a step; on the device if the step is."""
         if isinstance(step, Tensor):  # `self.times[step]` would wait for the device
             return self.times.index_select(0, step.view(1))[0]
-        return self.plan.time[step]
+        return self.plan.time(step)
 
     def forward(
         self, canvas: Canvas, step: int | Tensor

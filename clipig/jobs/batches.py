@@ -22,6 +22,7 @@ from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture
 from clipig.outputs.pictures import describe
+from clipig.plan.clock import epochs_of
 from clipig.plan.grouping import split
 from clipig.session import Group, Session
 
@@ -144,7 +145,8 @@ def chunks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
 
 
 def _length(experiment: Experiment) -> int:
-    return int(experiment.epochs.numbers()[0]) - int(experiment.start_epoch.numbers()[0])
+    start, epochs = epochs_of(experiment)
+    return epochs - start
 
 
 def make(session: Session, batch: Batch, tick: Tick | None = None) -> list[Made]:

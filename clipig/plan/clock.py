@@ -3,108 +3,215 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic_core import PydanticCustomError
 
 from clipig.config.schema import Experiment
-from clipig.errors import ExpressionError, Problem
+from clipig.errors import ConfigError, ExpressionError, Problem
 from clipig.ops.base import FrameTime, Numbers, Value, numbers_of
+from clipig.rng import Draw, stream_id
 from clipig.values.expressions import Expression, time_context
 
 Context = Mapping[str, Any]
+Row = tuple[float, ...]
+Column = list[Row]
+"""The numbers of a value at each step; a single row if they never change."""
+Active = range | frozenset[int]
+"""The steps at which something acts."""
+
+_HELD = 20_000
+"""Contexts are kept for runs of at most so many steps; longer ones make them anew."""
 
 
 @dataclass
 class Clock:
-    """What expressions can see at each step: one context per step.
+    """What formulas can see at each step of one experiment.
 
-    `contexts[s]` belongs to epoch `start + s`; sizes and rates are added as the
-    plan works them out. `problems` collects what goes wrong.
+    `context(s)` belongs to epoch `start + s`. `sizes` (width, height), `scales` and
+    `rates` are columns, filled in by `clock_of`. `problems` collects faults of the user.
     """
 
     epochs: int
     start: int
-    contexts: list[dict[str, Any]] = field(init=False)
+    seed: int = 0
+    base: float = 1.0
+    """learning rate of the optimizer, which `learnrate` multiplies"""
     problems: list[Problem] = field(default_factory=list)
-    cache: dict[Any, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.contexts = [dict(time_context(e, self.epochs)) for e in range(self.start, self.epochs)]
+    sizes: Column = field(default_factory=list)
+    scales: Column = field(default_factory=list)
+    rates: Column = field(default_factory=list)
+    _columns: dict[Any, Column] = field(default_factory=dict)
+    _held: list[Context] | None = None
 
     def __len__(self) -> int:
-        return len(self.contexts)
+        return self.epochs - self.start
+
+    def time(self, step: int) -> float:
+        """Time of a step: 0 at epoch 0 and 1 at the last epoch."""
+        return (self.start + step) / max(1, self.epochs - 1)
+
+    def size(self, step: int) -> tuple[int, int]:
+        """Height and width of the image at a step."""
+        width, height = _at(self.sizes, step)
+        return int(height), int(width)
+
+    def learnrate(self, step: int) -> float:
+        """Learning rate of a step, the optimizer's base included."""
+        return self.base * _at(self.scales, step)[0] * _at(self.rates, step)[0]
+
+    def context(self, step: int) -> dict[str, Any]:
+        """The values of all variables at a step, as far as they are known."""
+        found: dict[str, Any] = dict(time_context(self.start + step, self.epochs))
+        if self.sizes:
+            width, height = _at(self.sizes, step)
+            found.update(width=width, height=height, resolution=[width, height])
+        if self.rates:
+            found.update(
+                learnrate_scale=_at(self.scales, step)[0], learnrate=self.learnrate(step)
+            )
+        return found
+
+    @property
+    def contexts(self) -> Iterable[Context]:
+        """The contexts of all steps, in order."""
+        if len(self) > _HELD:
+            return map(self.context, range(len(self)))
+        if self._held is None:
+            self._held = [self.context(s) for s in range(len(self))]
+        return self._held
+
+    def fill(self, name: str, column: Column) -> None:
+        """Set `sizes`, `scales` or `rates`, which later contexts hold."""
+        setattr(self, name, column)
+        self._held = None
 
     def blame(self, key: str, message: str) -> None:
         """Note a fault of the user at a key path."""
         self.problems.append(Problem("", 0, 0, key, message))
 
-    def numbers(self, value: Value, mark: Numbers, key: str) -> list[tuple[float, ...]]:
-        """The numbers of a value without randomness, for each step (one entry if constant)."""
+    def numbers(self, value: Value, mark: Numbers, key: str) -> Column:
+        """The numbers of a value at each step; one row if they never change.
+
+        Args:
+            value: Constants or formulas. Random numbers are drawn from the seed.
+            mark: The range of the numbers.
+            key: Key path of the value, for messages and random numbers.
+        """
         if value.constant:
             return [value.numbers()]
-        if value in self.cache:
-            return self.cache[value]  # type: ignore[no-any-return]
-        steps = self.contexts if value.names else self.contexts[:1]
-        rows = []
-        for context in steps:
+        known = (value, key if value.random else "")
+        if known not in self._columns:
+            self._columns[known] = self._evaluated(value, mark, key)
+        return self._columns[known]
+
+    def _evaluated(self, value: Value, mark: Numbers, key: str) -> Column:
+        steps = len(self) if value.names else 1
+        draws = _Draws(self.seed, key, steps)
+        column = []
+        for step, context in enumerate(itertools.islice(self.contexts, steps)):
             try:
-                row = self._row(value, context)
+                row = self._row(value, context, draws.at(step))
                 for number in row:
                     mark.check(number, f"{number:g} from {value.plain()!r}")
-            except Exception as e:
-                if not isinstance(e, ExpressionError) and type(e).__module__ != _PYDANTIC:
-                    raise
+            except (ExpressionError, PydanticCustomError) as e:
                 where = f" at epoch {context['epoch']}" if value.names else ""
                 told = str(e) if repr(value.plain()) in str(e) else f"{value.plain()!r}: {e}"
                 self.blame(key, f"{told}{where}")
-                rows = [(1.0,) * value.count] * len(steps)
-                break
-            rows.append(row)
-        self.cache[value] = rows
-        return rows
+                return [(1.0,) * value.count] * steps
+            column.append(row)
+        return column
 
-    def _row(self, value: Value, context: Context) -> tuple[float, ...]:
+    def _row(self, value: Value, context: Context, draws: _Draws) -> Row:
         out: list[float] = []
         for part in value.parts:
             if not isinstance(part, Expression):
                 out.append(part)
                 continue
-            result = part.evaluate(context)
+            result = part.evaluate(context, draws)
             out += result if isinstance(result, list | tuple) else [result]
         if len(out) == 1:
             out *= value.count
         if len(out) != value.count:
             raise ExpressionError(f"{value.plain()!r} gives {len(out)} numbers, not {value.count}")
-        return tuple(int(n) if value.integer else float(n) for n in out)
+        whole = value.integer and all(map(math.isfinite, out))  # the rest is refused by the range
+        return tuple(int(n) if whole else float(n) for n in out)
 
-    def active(self, start: FrameTime, end: FrameTime, key: str) -> list[bool]:
-        """For each step whether it lies in a window, both ends included."""
-        return [
-            self._moment(start, c, f"{key}.start") <= 0 <= self._moment(end, c, f"{key}.end")
-            for c in self.contexts
-        ]
+    def active(self, start: FrameTime, end: FrameTime, key: str) -> Active:
+        """The steps from `start` to `end`, both included."""
+        if not isinstance(start.at, Expression) and not isinstance(end.at, Expression):
+            first, last = self._first(start.at, False), self._first(end.at, True)
+            return range(first, max(first, last))
+        ahead = [self._ahead(start, f"{key}.start"), self._ahead(end, f"{key}.end")]
+        return frozenset(
+            step for step, (begin, finish) in enumerate(zip(*ahead, strict=True))
+            if begin <= 0 <= finish
+        )
 
-    def _moment(self, moment: FrameTime, context: Context, key: str) -> float:
-        """How far the moment lies ahead of now."""
-        at: Any = moment.at
-        if isinstance(at, Expression):
-            try:
-                at = at.evaluate(context)
-            except ExpressionError as e:
-                self.blame(key, f"{e} at epoch {context['epoch']}")
-                return 0.0
-        now = context["epoch"] if isinstance(at, int) else context["time"]
-        return float(at) - float(now)
+    def _first(self, moment: float, after: bool) -> int:
+        """The first step that is at a moment or after it; with `after` only the latter."""
+        if isinstance(moment, int):
+            step = moment + after - self.start
+            return min(max(step, 0), len(self))
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            now = self.time(middle)
+            if now > moment or (now == moment and not after):
+                high = middle
+            else:
+                low = middle + 1
+        return low
+
+    def _ahead(self, moment: FrameTime, key: str) -> Iterable[float]:
+        """For each step how far a moment lies ahead of it, in epochs or in time."""
+        at, draws = moment.at, _Draws(self.seed, key, len(self))
+        for step in range(len(self)):
+            number: Any = at
+            if isinstance(at, Expression):
+                try:
+                    number = at.evaluate(self.context(step), draws.at(step if at.names else 0))
+                    if isinstance(number, list | tuple) or not math.isfinite(number):
+                        raise ExpressionError(f"{at.text!r} gives {number}, no moment of the run")
+                except ExpressionError as e:
+                    self.blame(key, f"{e} at epoch {self.start + step}")
+                    at = number = 0.0  # one fault is enough
+            now = self.start + step if isinstance(number, int) else self.time(step)
+            yield float(number) - float(now)
 
 
-_PYDANTIC = "pydantic_core._pydantic_core"
+class _Draws:
+    """Uniform random numbers for one value of one run: the same for the same seed and key."""
+
+    def __init__(self, seed: int, key: str, steps: int):
+        self._seed, self._key, self._steps = seed, key, steps
+        self._known: list[list[float]] = []
+        self._step, self._calls = 0, 0
+
+    def at(self, step: int) -> _Draws:
+        """Begin the draws of a step."""
+        self._step, self._calls = step, 0
+        return self
+
+    def __call__(self) -> float:
+        if self._calls == len(self._known):
+            stream = stream_id(self._key, "drawn", self._calls)
+            numbers = Draw([self._seed]).uniform(stream, 0, (self._steps,))
+            self._known.append(numbers[0].tolist())
+        self._calls += 1
+        return self._known[self._calls - 1][self._step]
+
+
+def _at(column: Column, step: int) -> Row:
+    return column[step % len(column)]
 
 
 def statics(node: BaseModel, clock: Clock, key: str) -> dict[str, list[Any]]:
-    """The static fields of a node for each step (one entry if they never change).
+    """The static fields of a node at each step (one entry if they never change).
 
     Pixel sizes are turned from the YAML's `width height` to `(height, width)`.
     """
@@ -116,33 +223,44 @@ def statics(node: BaseModel, clock: Clock, key: str) -> dict[str, list[Any]]:
         if value is None:
             out[name] = [None]
             continue
-        if value.random:
-            clock.blame(f"{key}.{name}", "a random expression cannot decide about sizes")
-            value = Value((1,) * value.count, value.count, value.integer)
-        rows = clock.numbers(value, mark, f"{key}.{name}")
-        out[name] = [row[::-1] if mark.size else row for row in rows]
+        column = clock.numbers(value, mark, f"{key}.{name}")
+        out[name] = [row[::-1] if mark.size else row for row in column]
     return out
 
 
-def clock_of(experiment: Experiment) -> Clock:
-    """The contexts of all steps, with sizes and learning rates filled in."""
+def epochs_of(experiment: Experiment) -> tuple[int, int]:
+    """The first epoch of an experiment, and the number of epochs.
+
+    Formulas without variables are drawn from the seed. Raises `ConfigError` for a
+    value out of its range.
+    """
     marks = numbers_of(Experiment)
-    epochs = int(experiment.epochs.numbers()[0])
-    start = int(experiment.start_epoch.numbers()[0])
-    clock = Clock(epochs, start)
-    if start >= epochs:
-        clock.blame("start_epoch", f"found {start}, expected less than epochs={epochs}")
-        clock = Clock(start + 1, start)
-    sizes = clock.numbers(experiment.resolution, marks["resolution"], "resolution")
-    for context, (width, height) in zip(clock.contexts, itertools.cycle(sizes), strict=False):
-        context.update(width=width, height=height, resolution=[width, height])
-    scales = clock.numbers(
-        experiment.learnrate_scale, marks["learnrate_scale"], "learnrate_scale"
+    clock = Clock(1, 0, experiment.seed or 0)
+    start, epochs = (
+        int(clock.numbers(getattr(experiment, name), marks[name], name)[0][0])
+        for name in ("start_epoch", "epochs")
     )
-    rates = clock.numbers(experiment.learnrate, marks["learnrate"], "learnrate")
-    for s, context in enumerate(clock.contexts):
-        scale, rate = scales[s % len(scales)][0], rates[s % len(rates)][0]
-        context.update(
-            learnrate_scale=scale, learnrate=experiment.optimizer.base * scale * rate
-        )
+    if clock.problems:
+        raise ConfigError(clock.problems)
+    return start, epochs
+
+
+def clock_of(experiment: Experiment) -> Clock:
+    """The clock of an experiment, with sizes and learning rates filled in."""
+    marks = numbers_of(Experiment)
+    start, epochs = epochs_of(experiment)
+    clock = Clock(epochs, start, experiment.seed or 0, experiment.optimizer.base)
+    if start >= epochs:
+        problem = f"found {start}, expected less than epochs={epochs}"
+        clock = Clock(start + 1, start, clock.seed, clock.base)
+        clock.blame("start_epoch", problem)
+
+    def column(name: str) -> Column:
+        return clock.numbers(getattr(experiment, name), marks[name], name)
+
+    clock.fill("sizes", column("resolution"))
+    scales = column("learnrate_scale")
+    rates = column("learnrate")
+    clock.fill("scales", scales)
+    clock.fill("rates", rates)
     return clock

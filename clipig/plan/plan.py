@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
 
 from clipig.config.schema import Experiment, Target
 from clipig.encoders.protocol import EncoderInfo
@@ -12,6 +15,7 @@ from clipig.ops.constraints.style import Style
 from clipig.ops.kernels.sampling import Shape
 from clipig.ops.transforms.chain import Segment
 from clipig.plan.tables import Bound, Table
+from clipig.plan.timeline import Timing
 
 MODES = {"nearest": "nearest", "linear": "bilinear", "bilinear": "bilinear",
          "cubic": "bicubic", "bicubic": "bicubic"}
@@ -102,14 +106,14 @@ class Plan:
     epochs: int
     start: int
     """the first epoch: step s is epoch `start + s` of `epochs`"""
-    time: tuple[float, ...]
-    """t of each step, from 0 to 1"""
     rates: Table
     """learning rate by step and run, base included"""
     init: Bound
     """the picture at the start"""
     phases: tuple[Phase, ...]
     """spans of steps with the same sizes and active parts, in order"""
+    timings: tuple[Timing, ...] = field(repr=False)
+    """what time does to each run"""
 
     @property
     def experiment(self) -> Experiment:
@@ -136,6 +140,15 @@ class Plan:
         """How many optimizer steps are made."""
         return self.epochs - self.start
 
+    def time(self, step: int) -> float:
+        """Time of a step: 0 at epoch 0 and 1 at the last epoch."""
+        return (self.start + step) / max(1, self.epochs - 1)
+
+    def times(self, device: torch.device) -> Tensor:
+        """Time of all steps, `[S]`."""
+        epochs = torch.arange(self.start, self.epochs, dtype=torch.float64)
+        return (epochs / max(1, self.epochs - 1)).float().to(device)
+
     @property
     def view_sets(self) -> tuple[ViewSet, ...]:
         """Which set of views each encoder sees."""
@@ -144,10 +157,6 @@ class Plan:
             (e.size, n if m.views == "fresh" else 0)
             for n, (e, m) in enumerate(zip(self.encoders, models, strict=True))
         )
-
-    def phase_at(self, step: int) -> Phase:
-        """The phase that step `step` belongs to."""
-        return next(p for p in self.phases if step < p.last)
 
 
 def frame(experiment: Experiment) -> Frame:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from clipig.errors import ExpressionError
 from clipig.ops.base import Value, numbers_of
-from clipig.plan.clock import Clock
+from clipig.plan.clock import Clock, Column
 from clipig.rng import Draw, stream_id
 from clipig.values.expressions import Expression
 
@@ -146,7 +146,7 @@ def bind(
         if values[0] is None:
             plain[name] = None
         elif "similarity" in values[0].names:
-            live[name] = Live(values[0], _context_tables(clocks))
+            live[name] = Live(values[0], _context_tables(values[0], clocks))
         elif any(v.random for v in values):
             tables[name] = _random(values, clocks, draw, (stream, name), views, place)
         else:
@@ -156,7 +156,7 @@ def bind(
     return Bound(first, tables, live, {**plain, **fixed})
 
 
-def _stack(rows: Sequence[list[tuple[float, ...]]]) -> Table:
+def _stack(rows: Sequence[Column]) -> Table:
     """Rows of R runs as one table, kept small where runs or steps agree."""
     if all(r is rows[0] or r == rows[0] for r in rows):
         return Table(torch.tensor(rows[0], dtype=torch.float32)[:, None, None])
@@ -165,10 +165,19 @@ def _stack(rows: Sequence[list[tuple[float, ...]]]) -> Table:
     return Table(torch.stack(columns, 1)[:, :, None])
 
 
-def _context_tables(clocks: Sequence[Clock]) -> dict[str, Table]:
-    names = [k for k in clocks[0].contexts[0] if k not in ("resolution",)]
-    return {n: _stack([[(float(c[n]),) for c in clock.contexts] for clock in clocks])
-            for n in names if not callable(clocks[0].contexts[0][n])}
+def _context_tables(value: Value, clocks: Sequence[Clock]) -> dict[str, Table]:
+    """The variables of a value as tables; `resolution` as `width` and `height`."""
+    names = value.names - {"similarity", "resolution"}
+    if "resolution" in value.names:
+        names |= {"width", "height"}
+    distinct = {id(clock): clock for clock in clocks}
+    tables = {}
+    for name in sorted(names):
+        rows: dict[int, Column] = {
+            key: [(float(c[name]),) for c in clock.contexts] for key, clock in distinct.items()
+        }
+        tables[name] = _stack([rows[id(clock)] for clock in clocks])
+    return tables
 
 
 def _random(
@@ -179,7 +188,7 @@ def _random(
     value = values[0]
     steps, wide = (len(clocks[0]), views) if value.names else (1, 1)
     context: dict[str, Any] = {
-        name: table.data[:steps, :, :, 0] for name, table in _context_tables(clocks).items()
+        name: table.data[..., 0] for name, table in _context_tables(value, clocks).items()
     }
     context["resolution"] = [context.get("width"), context.get("height")]
     calls = 0

@@ -1,74 +1,224 @@
-"""What each step of an experiment needs to know before shapes can be settled."""
+"""The timeline of an experiment: which steps share their shapes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from clipig.config.schema import Experiment, PostProc, Target
+from clipig.ops.base import Op
 from clipig.ops.kernels.sampling import Shape
-from clipig.plan.clock import Clock, statics
+from clipig.plan.clock import Active, Clock, clock_of, statics
+
+Fields = tuple[tuple[str, Any], ...]
+"""Static fields of a node by name."""
 
 
 @dataclass(frozen=True)
-class Moment:
-    """What decides about the shapes of one step; equal neighbours form a phase."""
+class ConstraintShape:
+    """An active constraint: its index in the target's list, and its static fields."""
+
+    index: int
+    fields: Fields
+
+
+@dataclass(frozen=True)
+class TargetShape:
+    """What decides about the shapes of a target at one step.
+
+    index           in the experiment's list of targets
+    views           the target's own static fields, `batch_size` among them
+    features        indices of the active features
+    ops             static fields of each transform
+    constraints     the active constraints
+    """
+
+    index: int
+    views: Fields
+    features: tuple[int, ...]
+    ops: tuple[Fields, ...]
+    constraints: tuple[ConstraintShape, ...]
+
+
+@dataclass(frozen=True)
+class PostShape:
+    """What decides about the shapes of an active edit: its index, static fields of its ops."""
+
+    index: int
+    ops: tuple[Fields, ...]
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What decides about the shapes of one step; steps with equal shapes form a phase.
+
+    size        height and width of the image
+    targets     the active targets
+    postproc    the active edits
+    """
 
     size: Shape
-    targets: tuple[Any, ...]
-    postproc: tuple[Any, ...]
+    targets: tuple[TargetShape, ...]
+    postproc: tuple[PostShape, ...]
 
 
-def _frozen(values: Mapping[str, list[Any]], step: int) -> tuple[tuple[str, Any], ...]:
-    return tuple((k, v[step % len(v)]) for k, v in values.items())
+@dataclass(frozen=True)
+class Span:
+    """Steps `first` to `last` (not included), which have the same shapes."""
+
+    first: int
+    last: int
+    shape: StepShape
 
 
-def timeline(experiment: Experiment, clock: Clock) -> list[Moment]:
-    """For each step: size, active targets with features, constraints and static fields."""
-    targets = [_target_moments(t, i, clock) for i, t in enumerate(experiment.targets)]
-    posts = [_post_moments(p, i, clock) for i, p in enumerate(experiment.postproc)]
-    moments = []
-    for step, context in enumerate(clock.contexts):
-        size = (context["height"], context["width"])
-        moments.append(Moment(
-            size,
-            tuple(t for t in (rows[step] for rows in targets) if t is not None),
-            tuple(p for p in (rows[step] for rows in posts) if p is not None),
-        ))
-    return moments
+@dataclass(frozen=True)
+class Timing:
+    """What time does to one experiment: its clock, its timeline, static fields of `init`."""
+
+    clock: Clock
+    spans: tuple[Span, ...]
+    init: Fields
 
 
-def _target_moments(target: Target, index: int, clock: Clock) -> list[Any]:
-    key = f"targets[{index}]"
-    if not target.active:
-        return [None] * len(clock)
-    views = statics(target, clock, key)
-    on = clock.active(target.start, target.end, key)
-    ops = [statics(op, clock, f"{key}.transforms[{i}].{op.name}")
-           for i, op in enumerate(target.transforms)]
-    cons = [statics(c, clock, f"{key}.constraints[{i}].{c.name}")
-            for i, c in enumerate(target.constraints)]
-    feature_on = [clock.active(f.start, f.end, f"{key}.features[{i}]")
-                  for i, f in enumerate(target.features)]
-    con_on = [clock.active(c.start, c.end, f"{key}.constraints[{i}].{c.name}")
-              for i, c in enumerate(target.constraints)]
-    rows: list[Any] = []
-    for s in range(len(clock)):
-        features = tuple(i for i, row in enumerate(feature_on) if row[s])
-        active = tuple((i, _frozen(cons[i], s)) for i, row in enumerate(con_on) if row[s])
-        if not on[s] or not (features or active):
-            rows.append(None)
-            continue
-        rows.append((index, _frozen(views, s), features, tuple(_frozen(o, s) for o in ops), active))
-    return rows
+def timing_of(experiment: Experiment) -> Timing:
+    """The timing of an experiment; `clock.problems` holds the faults that were found."""
+    clock = clock_of(experiment)
+    init = _Statics([_Part("init", experiment.init)], clock).at(0)[0]
+    return Timing(clock, tuple(timeline(experiment, clock)), init)
 
 
-def _post_moments(post: PostProc, index: int, clock: Clock) -> list[Any]:
-    key = f"postproc[{index}]"
-    if not post.active:
-        return [None] * len(clock)
-    on = clock.active(post.start, post.end, key)
-    ops = [statics(op, clock, f"{key}.{op.name}") for op in post.transforms]
-    return [(index, tuple(_frozen(o, s) for o in ops)) if on[s] else None
-            for s in range(len(clock))]
+def timeline(experiment: Experiment, clock: Clock) -> Iterator[Span]:
+    """The spans of an experiment, in order.
+
+    Only steps at which something changes are looked at, so a run of many steps
+    costs no more than a short one.
+    """
+    targets = [_Target(t, i, clock) for i, t in enumerate(experiment.targets) if t.active]
+    posts = [_Post(p, i, clock) for i, p in enumerate(experiment.postproc) if p.active]
+    sizes = _jumps(clock.sizes)
+    changes = sorted({0, *sizes, *_all(t.changes() for t in targets),
+                      *_all(p.changes() for p in posts)})
+
+    def shape(step: int) -> StepShape:
+        shown, edits = (t.at(step) for t in targets), (p.at(step) for p in posts)
+        return StepShape(
+            clock.size(step), tuple(t for t in shown if t is not None),
+            tuple(p for p in edits if p is not None),
+        )
+
+    inside = [step for step in changes if step < len(clock)]
+    shapes = [(step, shape(step)) for step in inside]
+    groups = [(found, next(rows)[0]) for found, rows in itertools.groupby(
+        shapes, lambda row: row[1])]
+    ends = [first for _, first in groups[1:]] + [len(clock)]
+    for (found, first), last in zip(groups, ends, strict=True):
+        yield Span(first, last, found)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A node with its key path."""
+
+    key: str
+    node: Any
+
+
+class _Statics:
+    """The static fields of some nodes at each step."""
+
+    def __init__(self, parts: Iterable[_Part], clock: Clock):
+        self._columns: list[Mapping[str, list[Any]]] = [
+            statics(p.node, clock, p.key) for p in parts
+        ]
+
+    def at(self, step: int) -> tuple[Fields, ...]:
+        """Fields of each node at a step."""
+        return tuple(
+            tuple((name, column[step % len(column)]) for name, column in columns.items())
+            for columns in self._columns
+        )
+
+    def changes(self) -> set[int]:
+        """Steps at which a field is another than before."""
+        return _all(_jumps(column) for columns in self._columns for column in columns.values())
+
+
+class _Target:
+    """A target: its windows and static fields at each step."""
+
+    def __init__(self, target: Target, index: int, clock: Clock):
+        key = f"targets[{index}]"
+        self._index = index
+        self._active = clock.active(target.start, target.end, key)
+        self._views = _Statics([_Part(key, target)], clock)
+        self._ops = _Statics(_parts(target.transforms, f"{key}.transforms"), clock)
+        constraints = _parts(target.constraints, f"{key}.constraints")
+        self._constraints = _Statics(constraints, clock)
+        self._windows = [
+            [clock.active(p.node.start, p.node.end, p.key) for p in parts]
+            for parts in (
+                [_Part(f"{key}.features[{i}]", f) for i, f in enumerate(target.features)],
+                constraints,
+            )
+        ]
+
+    def at(self, step: int) -> TargetShape | None:
+        """Its shape at a step; None while there is nothing to do."""
+        if step not in self._active:
+            return None
+        features, active = ([i for i, w in enumerate(ws) if step in w] for ws in self._windows)
+        if not features and not active:
+            return None
+        constraints = self._constraints.at(step) if active else ()
+        return TargetShape(
+            self._index, self._views.at(step)[0], tuple(features), self._ops.at(step),
+            tuple(ConstraintShape(i, constraints[i]) for i in active),
+        )
+
+    def changes(self) -> set[int]:
+        """Steps at which its shape may be another than before."""
+        windows = _all(_edges(w) for ws in self._windows for w in ws)
+        statics = (self._views, self._ops, self._constraints)
+        return {*_edges(self._active), *windows, *_all(s.changes() for s in statics)}
+
+
+class _Post:
+    """An edit: its window and the static fields of its ops at each step."""
+
+    def __init__(self, post: PostProc, index: int, clock: Clock):
+        key = f"postproc[{index}]"
+        self._index = index
+        self._active = clock.active(post.start, post.end, key)
+        self._ops = _Statics([_Part(f"{key}.{op.name}", op) for op in post.transforms], clock)
+
+    def at(self, step: int) -> PostShape | None:
+        """Its shape at a step; None while it is not active."""
+        return PostShape(self._index, self._ops.at(step)) if step in self._active else None
+
+    def changes(self) -> set[int]:
+        """Steps at which its shape may be another than before."""
+        return {*_edges(self._active), *self._ops.changes()}
+
+
+def _parts(ops: Iterable[Op], key: str) -> list[_Part]:
+    return [_Part(f"{key}[{i}].{op.name}", op) for i, op in enumerate(ops)]
+
+
+def _all(sets: Iterable[Iterable[int]]) -> set[int]:
+    return set(itertools.chain.from_iterable(sets))
+
+
+def _edges(active: Active) -> set[int]:
+    """Steps at which a window opens or has closed."""
+    if isinstance(active, range):
+        return {active.start, active.stop}
+    return {s for s in active if s - 1 not in active} | {
+        s + 1 for s in active if s + 1 not in active
+    }
+
+
+def _jumps(column: list[Any]) -> set[int]:
+    """Steps at which a column has another value than in the step before."""
+    return {s for s in range(1, len(column)) if column[s] != column[s - 1]}
