@@ -41,6 +41,11 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     stored = texts.get(f"{PREFIX}model checksum", "")
     if stored and checksum and stored != checksum and not quiet:
         click.echo("note: the model's weights are others than those of the picture", err=True)
+    if f"{PREFIX}stages" in texts:
+        click.echo(
+            f"note: the picture was continued with other epochs ({texts[PREFIX + 'stages']}), "
+            "so its config alone makes another one", err=True,
+        )
     place = claim(choose(output, f"{Path(picture).stem}-again"))
     text = dump(experiments[0], header=f"from {Path(picture).name}")
     place.config.write_text(text, encoding="utf-8")

@@ -25,12 +25,17 @@ from clipig.cli.stopping import tell
 from clipig.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from clipig.config.compare import Difference
     from clipig.config.load import Loaded
     from clipig.config.schema import Experiment
     from clipig.engine.events import Event, State
     from clipig.outputs import Sink
     from clipig.outputs.places import Place
     from clipig.session import Group, Session
+
+
+SHOWN = 12
+"""Differences that a refused resume names."""
 
 
 @click.command(short_help="Make a picture from a config.")
@@ -52,7 +57,8 @@ if TYPE_CHECKING:
 @click.option("--repeat", "--runs", "runs", type=click.IntRange(1), metavar="N",
               help="Make N pictures from N seeds, in one batch.")
 @click.option("--video", type=click.Choice(["mp4", "webp", "gif"]), help="Write an animation, too.")
-@click.option("--resume", is_flag=True, help="Go on with the last interrupted run of this config.")
+@click.option("--resume", is_flag=True,
+              help="Go on with the last interrupted run of this config, or of a folder.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate; make nothing.")
 @engine_options
 @speed_options
@@ -175,6 +181,11 @@ class Request:
             return loaded
         return replace(loaded, experiment=set_text(loaded.experiment, o.text))
 
+    @property
+    def is_folder(self) -> bool:
+        """Whether a folder is named in place of a config: an interrupted run's."""
+        return len(self.configs) == 1 and Path(self.configs[0]).is_dir()
+
     def name(self) -> str:
         """What the files are called."""
         last = self.configs[-1]
@@ -230,22 +241,26 @@ def start(request: Request) -> None:
 
 
 def resume(request: Request) -> None:
-    """Go on with the last interrupted run."""
+    """Go on with the last interrupted run of a config, or with that of a folder."""
+    from clipig.config.dump import dump
     from clipig.config.load import load
+    from clipig.jobs.folder import write_text
     from clipig.outputs.checkpoints import load_state
     from clipig.outputs.pictures import cut_trace
-    from clipig.outputs.places import unfinished
 
-    wanted = request.place(request.load())
-    place = unfinished(wanted)
-    if place is None:
-        raise OutputError(
-            f"nothing to resume: no checkpoint of this config was found in {wanted.folder}"
-        )
+    place = _interrupted(request)
     text = place.config.read_text(encoding="utf-8")
     state, about = load_state(place.checkpoint, text)
     session = request.session()
-    experiments = session.settle(load(str(place.config)))
+    saved = load(str(place.config))
+    longer = _longer(request, session, saved, place)
+    stages = about.get("stages", "")
+    if longer is not None:
+        stages = "; ".join([*stages.split("; "), f"epochs {saved.epochs.plain()} until step "
+                            f"{state.step}"]).removeprefix("; ")
+        text = dump(longer, header=f"made by clipig with more epochs on the way ({stages})")
+        write_text(place.config, text)
+    experiments = session.settle(longer or saved)
     done, rows = json.loads(about["done"]), json.loads(about["rows"])
     if not request.options.quiet:
         click.echo(f"resuming {place.config.with_suffix('')} after {state.step} steps", err=True)
@@ -253,7 +268,74 @@ def resume(request: Request) -> None:
     _introduce(request.options, groups)
     cut_trace(place.trace, groups[0].plan.start + state.step)
     _render(request.options, session, experiments, place, text, state, rows, done,
-            float(about.get("seconds", 0)))
+            float(about.get("seconds", 0)), stages)
+
+
+def _interrupted(request: Request) -> Place:
+    """The interrupted run that is meant. Raises `OutputError` or `UsageError`."""
+    from clipig.outputs.places import Place, unfinished
+
+    if not request.is_folder:
+        wanted = request.place(request.load())
+        place = unfinished(wanted)
+        if place is None:
+            raise OutputError(
+                f"nothing to resume: no checkpoint of this config was found in {wanted.folder}"
+            )
+        return place
+    folder = Path(request.configs[0])
+    found = sorted(folder.glob("*.checkpoint"), key=lambda p: p.stat().st_mtime)
+    if not found:
+        raise OutputError(f"nothing to resume: no checkpoint was found in {folder}")
+    return Place(folder, found[-1].name.removesuffix(".checkpoint"))
+
+
+def _longer(
+    request: Request, session: Session, saved: Experiment, place: Place
+) -> Experiment | None:
+    """The experiment with more epochs than were saved, if that is all that differs.
+
+    Raises:
+        UsageError: The run asked for is another one; names each difference.
+    """
+    from clipig.config.compare import differences
+
+    if request.is_folder:
+        given = [flag for flag, _ in request.options.as_options().values()]
+        given += [flag for flag, value in (
+            ("--text", request.options.text), ("--set", request.options.overrides),
+            ("--model", request.options.model),
+        ) if value]
+        if not given:
+            return None
+        found = [f"{flag} was given" for flag in given]
+    else:
+        asked = request.load().experiment
+        wanted = session.prepare(asked)
+        if asked.seed is None:
+            wanted = wanted.model_copy(update={"seed": saved.seed})
+        differing = differences(session.prepare(saved), wanted)
+        if [d.key for d in differing] == ["epochs"] and _more(differing[0]):
+            return wanted
+        found = [str(d) for d in differing]
+    if found:
+        shown = [*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] * (len(found) > SHOWN))]
+        raise UsageError(
+            f"{place.config} is another run than the one asked for:\n  "
+            + "\n  ".join(shown)
+            + "\nto go on with it as it was begun: clipig run --resume "
+            + shlex.quote(str(place.folder))
+            + "\nfor a new run: leave --resume out"
+        )
+    return None
+
+
+def _more(epochs: Difference) -> bool:
+    """Whether more epochs are wanted than were saved, both plain numbers."""
+    return (
+        epochs.saved.isdecimal() and epochs.wanted.isdecimal()
+        and int(epochs.wanted) > int(epochs.saved)
+    )
 
 
 def _introduce(options: RunOptions, groups: Sequence[Group]) -> None:
@@ -293,6 +375,7 @@ def _render(
     options: RunOptions, session: Session, experiments: Sequence[Experiment], place: Place,
     text: str, state: State | None = None,
     rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
+    stages: str = "",
 ) -> None:
     """Run what is not done yet and tell the sinks."""
     from clipig.outputs.animation import Animation
@@ -301,7 +384,8 @@ def _render(
     from clipig.outputs.statistics import Statistics
 
     first = experiments[0]
-    files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds)
+    files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds,
+                  stages=stages)
     sinks: list[Sink] = [files]
     if not options.quiet and first.verbose > 0:
         sinks.append(Progress(len(experiments)))

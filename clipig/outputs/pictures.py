@@ -32,14 +32,16 @@ class Files:
     `interval` is in steps (int) or seconds (float); 0 writes no snapshots.
     `config` is the text of the resolved config, which has been written already.
     Checkpoints are written at most every `patience` seconds (default 10, or the
-    environment's CLIPIG_CHECKPOINT_SECONDS) and removed at the end.
+    environment's CLIPIG_CHECKPOINT_SECONDS) and removed at the end. `stages`
+    says what earlier parts of a resumed run were made with, if not with this config.
     """
 
     def __init__(
         self, place: Place, experiments: Sequence[Experiment], config: str,
         interval: int | float = 20.0, patience: float | None = None, done: Sequence[int] = (),
-        seconds: float = 0.0,
+        seconds: float = 0.0, stages: str = "",
     ):
+        self.stages = stages
         self.place, self.rows, self.config = place, len(experiments), config
         self.interval = interval
         self.patience = _patience() if patience is None else patience
@@ -109,6 +111,8 @@ class Files:
     ) -> None:
         path = self.place.picture(row, self.rows)
         texts = describe(group, i, similarity, epochs, self.seconds)
+        if self.stages:
+            texts[f"{PREFIX}stages"] = self.stages
         save_png(picture.rgb[i].clamp(0, 1), path, texts, overwrite=True)
         if "alpha" in picture.layers:
             cut = path.with_name(f"{path.stem}.transparent.png")
@@ -123,7 +127,7 @@ class Files:
         self._flush()
         extra = {
             "rows": json.dumps(list(group.rows)), "done": json.dumps(self.done),
-            "seconds": f"{self.seconds:.3f}",
+            "seconds": f"{self.seconds:.3f}", "stages": self.stages,
         }
         save_state(self.place.checkpoint, event.state(), self.config, extra)
         self._saved = time.monotonic()

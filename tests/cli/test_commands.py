@@ -420,3 +420,44 @@ def test_list_and_schema(folder: Path) -> None:
     for kind in ("constraints", "postproc", "optimizers", "canvases", "models", "configs"):
         assert clipig("list", kind, cwd=folder).stdout
     assert "properties" in json.loads(clipig("schema", cwd=folder).stdout)
+
+
+@pytest.fixture
+def cut_run(folder: Path) -> Path:
+    """A run of 20 epochs that was stopped after its seventh step, in `cut/`."""
+    (folder / "long.yaml").write_text(SMALL.replace("epochs: 4", "epochs: 20"))
+    in_a_step(folder, "SIGTERM", 1, "10")
+    return folder
+
+
+def test_a_resume_of_another_config_is_refused_and_names_what_differs(cut_run: Path) -> None:
+    (cut_run / "b").mkdir()
+    (cut_run / "b/long.yaml").write_text(SMALL.replace("a red heart", "a snail"))
+    before = {p: p.read_bytes() for p in (cut_run / "cut").iterdir() if p.is_file()}
+    told = clipig("run", "b/long.yaml", "--resume", "-e", "10", "--seed", "9", "-o", "cut/",
+                  cwd=cut_run, code=2).stderr
+    assert "epochs: saved 20, now 10" in told
+    assert "seed: saved 3, now 9" in told
+    assert "text: saved a red heart, now a snail" in told
+    assert "clipig run --resume cut" in told
+    assert {p: p.read_bytes() for p in (cut_run / "cut").iterdir() if p.is_file()} == before
+
+
+def test_a_folder_is_resumed_as_it_was_begun(cut_run: Path) -> None:
+    assert "--seed was given" in clipig(
+        "run", "cut", "--resume", "--seed", "9", cwd=cut_run, code=2
+    ).stderr
+    clipig("run", "cut", "--resume", "-q", cwd=cut_run)
+    clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=cut_run)
+    assert np.array_equal(pixels(cut_run / "cut/long.png"), pixels(cut_run / "whole/long.png"))
+    empty = clipig("run", "cut", "--resume", cwd=cut_run, code=2).stderr
+    assert "nothing to resume" in empty
+
+
+def test_more_epochs_go_on_longer_and_the_picture_says_so(cut_run: Path) -> None:
+    clipig("run", "long.yaml", "--resume", "-e", "30", "-o", "cut/", "-q", cwd=cut_run)
+    about = read_metadata(cut_run / "cut/long.png")
+    assert about["clipig epochs"] == "30 of 30"
+    assert about["clipig stages"] == "epochs 20 until step 7"
+    again = clipig("reproduce", "cut/long.png", "-o", "again.png", cwd=cut_run).stderr
+    assert "continued with other epochs" in again
