@@ -34,6 +34,8 @@ def engine_options(function: F) -> F:
 
 DEFAULT = "penguin_piano"
 """The recipe of a prompt without a config."""
+SHOWN = 12
+"""Differences that a refused resume names."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
 """Endings of what is a picture and no config."""
 

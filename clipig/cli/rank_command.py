@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from clipig.cli.options import (
     DEFAULT,
+    SHOWN,
     Many,
     batch_option,
     engine_options,
@@ -146,6 +147,7 @@ def start(options: RankOptions, given: frozenset[str]) -> None:
     if begun:
         ranking = load_ranking(options.folder)
         _refuse_changes(options, ranking, given)
+        _refuse_other_recipes(session, options, ranking, given)
         if weights(session, ranking.short, ranking.final) != ranking.settings.weights:
             raise UsageError(
                 f"{options.folder} was begun with other weights of the model; "
@@ -276,6 +278,36 @@ def _refuse_changes(options: RankOptions, ranking: Ranking, given: frozenset[str
                 f"{ranking.folder.root} was begun with {flag} {stored}, not {wanted}; "
                 "leave the option out to go on, or choose another folder with -o"
             )
+
+
+RECIPES = ("config", "text", "final_config", "overrides", "model", "precision")
+"""Options that shape the recipes, which a resume takes from the folder."""
+
+
+def _refuse_other_recipes(
+    session: Session, options: RankOptions, ranking: Ranking, given: frozenset[str]
+) -> None:
+    """Recipes asked for must be those of the folder. Raises `UsageError`."""
+    from clipig.config.compare import differences
+
+    if not given.intersection(RECIPES):
+        return
+    stored = ranking.settings
+    kept = {key: getattr(stored, key) for key in KEPT if key not in ("restart", "seed")}
+    asked = replace(options, **kept, go_on=not stored.restart, only=None, seed=stored.seed)
+    wanted = build(session, asked)
+    found = [
+        f"{name} run: {d}"
+        for name, old, new in (("short", ranking.short, wanted.short),
+                               ("final", ranking.final, wanted.final))
+        for d in differences(old, new)
+    ]
+    if found:
+        raise UsageError(
+            f"{ranking.folder.root} was begun with other recipes:\n  " + "\n  ".join(found[:SHOWN])
+            + f"\nto go on as it was begun: clipig rank --resume -o {ranking.folder.root}"
+            "\nfor a new ranking: leave --resume out, or choose another folder with -o"
+        )
 
 
 def print_plan(session: Session, ranking: Ranking) -> None:

@@ -14,6 +14,7 @@ import click
 from clipig.cli.options import (
     DEFAULT,
     PICTURES,
+    SHOWN,
     Common,
     Seed,
     Size,
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from clipig.outputs import Sink
     from clipig.outputs.places import Place
     from clipig.session import Group, Session
-
-
-SHOWN = 12
-"""Differences that a refused resume names."""
 
 
 @click.command(short_help="Make a picture from a config.")

@@ -330,6 +330,22 @@ def test_a_resume_refuses_other_settings(recipe: Path, tmp_path: Path, session: 
     assert isinstance(damaged, ClipigError)
 
 
+def test_a_resume_refuses_other_recipes(recipe: Path, tmp_path: Path, session: Session) -> None:
+    words = ("rank", recipe, "--runs", 2, "--top", 1, "--bottom", 0, "--short-epochs", 1,
+             "--final-epochs", 1, "--views", 3, "-q", "-o", tmp_path / "out")
+    assert invoke(*words).exception is None
+    assert invoke(*words, "--resume").exception is None
+    for more, key in (
+        (("--text", "a red heart"), "text: saved a penguin made of piano., now a red heart"),
+        (("--set", "resolution=24"), "resolution: saved 16, now 24"),
+        (("--model", "judge"), "model"),
+    ):
+        fault = invoke(*words, "--resume", *more).exception
+        assert isinstance(fault, ClipigError)
+        assert key in str(fault)
+        assert "for a new ranking" in str(fault)
+
+
 def test_dry_run_makes_nothing(recipe: Path, tmp_path: Path, session: Session) -> None:
     for more in ((), ("--halving",)):
         result = invoke("rank", recipe, "--dry-run", "--runs", 9, "-o", tmp_path / "out", *more)
