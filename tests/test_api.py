@@ -73,6 +73,6 @@ def test_commands_of_the_pages_are_understood(line: str) -> None:
 
 
 def test_a_command_that_is_not_understood_would_be_noticed() -> None:
-    for line in ("clipig run a --nope", "clipig run a --video avi", "clipig run a --seed x"):
+    for line in ("clipig run a --nope", "clipig run a --video avi", "clipig run a --epochs x"):
         with pytest.raises(click.UsageError):
             parsed(line)
