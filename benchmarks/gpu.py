@@ -50,9 +50,9 @@ def graph_against_eager(experiment: Experiment, encoder: Encoder) -> dict[str, A
     """The greatest difference of a picture made with and without CUDA graphs."""
     short = experiment.model_copy(update={"epochs": load(
         "method_1", overrides=["epochs=12"]).epochs})
-    plain = final(short, encoder, Settings(compile="off", graphs="off"))
-    again = final(short, encoder, Settings(compile="off", graphs="off"))
-    graph = final(short, encoder, Settings(compile="off", graphs="on"))
+    plain = final(short, encoder, Settings(graphs="off"))
+    again = final(short, encoder, Settings(graphs="off"))
+    graph = final(short, encoder, Settings(graphs="on"))
     return {
         "graph_difference": float((graph - plain).abs().max()),
         "run_to_run_difference": float((again - plain).abs().max()),
@@ -63,7 +63,7 @@ def waits(experiment: Experiment, encoder: Encoder) -> str:
     """Whether a step waits for the device."""
     plan = compile([experiment], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache())
-    stream = optimize(plan, [encoder], prompts, settings=Settings(compile="off", graphs="off"))
+    stream = optimize(plan, [encoder], prompts, settings=Settings(graphs="off"))
     steps = (e for e in stream if isinstance(e, Step))
     for _ in range(2):
         next(steps)

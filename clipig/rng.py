@@ -215,7 +215,7 @@ class Draw:
     def _blocks(self, count: int) -> list[tuple[int, int]]:
         """Ranges of the index that are worked on together: what fits the CPU's cache."""
         size = count
-        if self.device.type == "cpu" and not torch.compiler.is_compiling():
+        if self.device.type == "cpu":
             size = max(1024, _BLOCK // len(self.keys))
         return [(i, min(i + size, count)) for i in range(0, count, max(size, 1))]
 

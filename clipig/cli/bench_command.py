@@ -10,7 +10,6 @@ import click
 from clipig.cli.options import Bytes, engine_options
 
 if TYPE_CHECKING:
-    from clipig.engine.execution import Choice
     from clipig.jobs.bench import Report
 
 
@@ -19,12 +18,10 @@ if TYPE_CHECKING:
 @click.option("--seconds", type=click.FloatRange(1), default=30.0, show_default=True,
               help="About how long to measure.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of a table.")
-@click.option("--compile", "compiler", type=click.Choice(["auto", "on", "off"]), default="auto",
-              show_default=True, help="torch.compile of the transforms.")
 @click.option("--max-memory", type=Bytes(), metavar="SIZE", help="Use no more than, e.g., 6G.")
 @engine_options
 def command(
-    configs: tuple[str, ...], seconds: float, as_json: bool, compiler: Choice,
+    configs: tuple[str, ...], seconds: float, as_json: bool,
     max_memory: int | None, model: str | None, device: str | None, precision: str | None,
     **others: object,
 ) -> None:
@@ -40,7 +37,6 @@ def command(
     from dataclasses import asdict
 
     from clipig.config.load import load
-    from clipig.engine.execution import Settings
     from clipig.jobs.bench import measure
     from clipig.session import Session
 
@@ -48,8 +44,7 @@ def command(
     experiment = session.settle(load(*(configs or ("penguin_piano",))))[0]
     encoders = session.encoders(experiment)
     report = measure(
-        experiment, encoders, seconds, settings=Settings(compile=compiler), limit=max_memory,
-        cache=session.prompts,
+        experiment, encoders, seconds, limit=max_memory, cache=session.prompts,
     )
     if as_json:
         click.echo(json.dumps(asdict(report)))

@@ -7,7 +7,7 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -92,13 +92,10 @@ class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def speed_options(function: F) -> F:
-    """--compile and --max-memory: what may change the time, never the picture."""
+    """--max-memory: what may change the time, never the picture."""
     for option in (
         click.option("--max-memory", type=Bytes(), metavar="SIZE",
                      help="Memory that batches may use, e.g. 8G; default: what is free."),
-        click.option("--compile", "compiling", type=click.Choice(["auto", "on", "off"]),
-                     default="auto", show_default=True,
-                     help="Compile the steps; auto: where that repays its own time."),
     ):
         function = option(function)
     return function
@@ -156,17 +153,14 @@ class Common:
     model: str | None
     device: str | None
     precision: str | None
-    compiling: Literal["auto", "on", "off"]
     max_memory: int | None
 
     def session(self) -> Session:
         """A session with the models and devices that were asked for."""
-        from clipig.engine.execution import Settings
         from clipig.session import Session
 
         return Session(
             self.model, self.device, self.precision, max_memory=self.max_memory,
-            settings=Settings(compile=self.compiling),
             progress=None if self.quiet else Download(),
         )
 

@@ -135,8 +135,6 @@ class PhaseBegun:
     """steps done before it"""
     size: Shape
     """`(height, width)` of the canvas in pixels"""
-    seconds: float = 0.0
-    """spent on compiling, if any"""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.engine import compiling
 from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, State, Step, Unsettled
 from clipig.engine.execution import Settings
 from clipig.engine.goals import Prompts, fair_scales, similarities
@@ -56,8 +55,8 @@ def optimize(
     for phase in plan.phases:
         if phase.last <= first:
             continue
-        seconds = studio.begin(phase)
-        yield PhaseBegun(studio.done, phase.size, seconds)
+        studio.begin(phase)
+        yield PhaseBegun(studio.done, phase.size)
         for step in range(max(first, phase.first), phase.last):
             yield studio.advance(step)
             if (step + 1) % WATCH == 0 or step + 1 == plan.steps:
@@ -144,8 +143,8 @@ class Studio:
                 factors[f"{index}/{number}"] = factor
         return factors
 
-    def begin(self, phase: Phase) -> float:
-        """Bring the canvas to the phase's size and prepare its program; seconds of compiling."""
+    def begin(self, phase: Phase) -> None:
+        """Bring the canvas to the phase's size and prepare its program."""
         if phase.size != self.size:
             self.settled = False
             self._resize(phase.size)
@@ -156,15 +155,8 @@ class Studio:
         )
         steps = phase.last - max(self.done, phase.first)
         self.runner: Callable[[int], Outcome] = self._work
-        seconds = 0.0
-        if self.settings.compiled(self.draw.device, steps * phase.views * self.plan.runs):
-            seconds = compiling.install(self.program, self.canvas, phase.first)
-            if seconds:  # the number of the step as a tensor, or each step were a new program
-                number = torch.zeros((), dtype=torch.int64, device=self.draw.device)
-                self.runner = lambda step: self._work(number.fill_(step))
         if self.settings.captured(self.draw.device, steps):
             self.runner = Replay(self._work, self.draw.device, self.program.hold)
-        return seconds
 
     def _resize(self, size: Shape) -> None:
         experiment = self.plan.experiment

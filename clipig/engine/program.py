@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.engine import compiling
 from clipig.engine.events import Rating, TargetReport
 from clipig.engine.goals import Prompts, Scores, Weighing, score
 from clipig.engine.styles import Aspect, aspects, look
@@ -43,7 +42,6 @@ class Program:
     ):
         self.plan, self.phase, self.encoders, self.draw = plan, phase, encoders, draw
         self.chunk = chunk
-        self.run: compiling.Run = chain.run
         self.times = plan.times(draw.device)
         self.targets = [_moved(t, draw.device) for t in phase.targets]
         self.prompts = {
@@ -128,7 +126,7 @@ class Program:
             now = range(len(t.ops)) if parts is None else self.unprepared[side, place]
             draws = {i: ViewDraw(self.draw, streams[i], step, t.views) for i in now}
             params = {i: t.ops[i].at(step) for i in now}
-            out.append(self.run(
+            out.append(chain.run(
                 t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws,
                 t.views, parts, t.target.clamp,
             ))

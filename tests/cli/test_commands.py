@@ -124,7 +124,7 @@ def test_info_and_reproduce(folder: Path) -> None:
 
 def test_several_runs_share_a_batch_and_each_can_be_made_alone(folder: Path) -> None:
     out = clipig("run", "small.yaml", "--repeat", "3", "-o", "many/", "--max-memory", "8G",
-                 "--compile", "off", cwd=folder).stdout.split()
+                 cwd=folder).stdout.split()
     assert out == [f"many/small_{i:03d}.png" for i in range(3)]
     about = json.loads(clipig("info", out[2], "--json", cwd=folder).stdout)
     clipig("run", "small.yaml", "--seed", about["clipig seed"], "-o", "alone.png", cwd=folder)
@@ -321,7 +321,6 @@ def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
     (["run", "small.yaml", "--set", "targets.0.transforms.0={blur: 99}"], "kernel"),
     (["run", "small.yaml", "--set", "targets.0.weight=1/t"], "1/t"),
     (["run", "small.yaml", "--max-memory", "much"], "8G"),
-    (["run", "small.yaml", "--compile", "yes"], "auto"),
     (["info", "nothing.png"], "nothing.png"),
     (["list", "transforms", "blurr"], "did you mean"),
     (["rnu"], "did you mean 'run'"),

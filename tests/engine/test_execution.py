@@ -6,7 +6,6 @@ import ctypes
 import os
 import subprocess
 import sys
-import warnings
 from typing import Any
 
 import pytest
@@ -245,34 +244,12 @@ def test_bench_reports_what_it_measured() -> None:
     assert report.flops > 0
 
 
-def test_traced_steps_give_the_same_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of `compile: on`, with a backend that needs no C++ compiler."""
-    real = torch.compile
-    monkeypatch.setattr("clipig.engine.compiling.no_compiler", lambda device: None)
-    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend="eager", **options))
-    plain = picture(Settings(), 1)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="the step is not compiled")
-        traced = picture(Settings(compile="on"), 1)
-    torch.testing.assert_close(traced, plain, atol=2e-5, rtol=0)
-
-
-def test_without_a_compiler_there_is_one_warning_and_a_picture(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("clipig.engine.compiling.no_compiler", lambda device: "none here")
-    with pytest.warns(UserWarning, match="not compiled: none here") as caught:
-        found = picture(Settings(compile="on"), 1)
-    assert len(caught) == 1
-    assert torch.equal(found, picture(Settings(compile="off"), 1))
-
-
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_does_not_wait_for_the_device() -> None:
     encoder = TinyEncoder(device="cuda")
     plan = compile([Experiment.model_validate({**BASE, "seed": 1})], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache())
-    settings = Settings(compile="off", graphs="off")
+    settings = Settings(graphs="off")
     stream = optimize(plan, [encoder], prompts, settings=settings)
     step_without_waiting(stream)
 
@@ -285,7 +262,7 @@ def test_graphs_give_the_same_picture() -> None:
         experiments = [Experiment.model_validate({**BASE, "seed": 1, "epochs": 8})]
         plan = compile(experiments, [encoder.info])
         prompts = encode_prompts(plan, [encoder], PromptCache())
-        settings = Settings(compile="off", graphs="on" if graphs == "on" else "off")
+        settings = Settings(graphs="on" if graphs == "on" else "off")
         last = list(optimize(plan, [encoder], prompts, settings=settings))[-1]
         assert isinstance(last, Finished)
         found.append(last.picture.rgb)

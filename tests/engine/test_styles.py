@@ -399,7 +399,7 @@ def test_a_step_does_not_wait_for_the_device(kind: str) -> None:
     run = experiment(1, {"statistics": kind, "weight": "1+t"}, targets=shared(statistics=kind))
     plan = compile([run], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache(painting))
-    stream = optimize(plan, [encoder], prompts, settings=Settings(compile="off", graphs="off"))
+    stream = optimize(plan, [encoder], prompts, settings=Settings(graphs="off"))
     step_without_waiting(stream)
 
 
@@ -408,7 +408,7 @@ def test_graphs_give_the_same_picture() -> None:
     encoder = TinyEncoder(device="cuda")
     run = experiment(1, epochs=8)
     off, on = (
-        final([run], encoders=[encoder], settings=Settings(compile="off", graphs=graphs))
+        final([run], encoders=[encoder], settings=Settings(graphs=graphs))
         for graphs in ("off", "on")
     )
     torch.testing.assert_close(off, on, atol=1e-4, rtol=0)

@@ -2,8 +2,7 @@
 
 Each number of a resized row comes from a short piece of the row, so the matrix of
 the resize is zero but for a band. A CPU multiplies it block by block, about a
-fourth of the dense product; elsewhere, and under the compiler, the matrix is
-taken as it is.
+fourth of the dense product; elsewhere the matrix is taken as it is.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def floats() -> int:
 
 def whole(device: torch.device) -> bool:
     """Whether tensors had better be left in one piece."""
-    return device.type != "cpu" or torch.compiler.is_compiling()
+    return device.type != "cpu"
 
 
 def tiles(views: Tensor) -> Iterator[tuple[slice, slice]]:

@@ -116,7 +116,7 @@ class Points:
 
     def interleaved(self) -> Tensor:
         """`[R|1, N|1, h, w, 2]`, as samplers want it."""
-        if self.x.device.type == "mps" or torch.compiler.is_compiling():
+        if self.x.device.type == "mps":
             return torch.stack(torch.broadcast_tensors(self.x, self.y), -1)  # type: ignore[no-untyped-call]
         return torch.view_as_real(torch.complex(self.x, self.y))  # a sixth of stack's time
 
@@ -127,7 +127,7 @@ Fills = list[tuple[Tensor, Tensor | None]]
 
 def walk(legs: Sequence[Leg], out: Shape, device: torch.device) -> tuple[Points, Fills]:
     """Where the points of views of size `out` lie in the end, and the fills on the way."""
-    points = _centres(out, device) if torch.compiler.is_compiling() else _known(out, device)
+    points = _known(out, device)
     fills: Fills = []
     for leg in legs:
         if isinstance(leg, Move):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from clipig.ops.kernels.cache_blocks import cut, tiles
-from clipig.ops.kernels.clamp import clamp_unit, mark_unit_, unit_gradient_
+from clipig.ops.kernels.clamp import mark_unit_, unit_gradient_
 from clipig.rng import Slices
 
 _AXES = (-2, -1)
@@ -169,14 +169,4 @@ def touched(
     `masks` `[R|1, N|1, H, W]` are multiplied with them first. Gradient passes the clamp
     inside, both ends included; what was outside is marked by a hair's breadth (`mark_unit_`).
     """
-    if not torch.compiler.is_compiling():
-        return _Touched.apply(views, tone, grain, masks, unit)  # type: ignore[no-any-return]
-    for mask in masks:
-        views = views * mask[:, :, None]
-    if tone.centred:
-        views = views - views.mean(_AXES, keepdim=True)
-    views = views if tone.scale is None else views * tone.scale
-    views = views if tone.shift is None else views + tone.shift
-    if grain is not None:
-        views = views + grain.cut(slice(None), slice(None))
-    return clamp_unit(views) if unit else views
+    return _Touched.apply(views, tone, grain, masks, unit)  # type: ignore[no-any-return]

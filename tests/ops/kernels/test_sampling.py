@@ -33,7 +33,6 @@ from clipig.ops.kernels.sampling import (
 from clipig.ops.transforms import TRANSFORMS
 from clipig.ops.transforms.base import Geometry, Transform
 from clipig.ops.transforms.chain import arrange, run
-from clipig.rng import Draw, ViewDraw
 from tests.support.ops_contract import SEEDS, params, picture, view_draw
 
 Chain = list[tuple[Geometry, SimpleNamespace]]
@@ -417,22 +416,3 @@ def test_few_pictures_and_many_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     for views, grad in results[1:]:
         assert torch.equal(views, results[0][0])
         torch.testing.assert_close(grad, results[0][1])
-
-
-@pytest.mark.filterwarnings("ignore:Dynamo detected a call")
-def test_a_chain_is_one_graph_without_reading_the_device() -> None:
-    """Nothing in sampling or in random numbers asks for a tensor's value."""
-    ops: list[Transform] = [TRANSFORMS["cutouts"](scale=[0.1, 1], size=16),
-                            TRANSFORMS["random_rotate"](degree=[-9, 9]), TRANSFORMS["blur"](),
-                            TRANSFORMS["noise"](std=0.1), TRANSFORMS["fnoise"](std=1)]
-    ps = [params(op) for op in ops]
-    segments = arrange(ops, ps, (48, 48), (16, 16))
-    keys = Draw(SEEDS[:2])
-
-    def views(source: Tensor, step: Tensor) -> Tensor:
-        draws = [ViewDraw(keys, number, step, 3) for number in range(len(ops))]
-        return run(segments, ops, source, ps, draws, 3)
-
-    source, step = picture(2, 3, 48, 48), torch.tensor(3)
-    compiled = torch.compile(views, backend="eager", fullgraph=True)
-    assert torch.equal(compiled(source, step), views(source, step))
