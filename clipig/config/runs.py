@@ -39,10 +39,12 @@ def spread(experiment: Experiment) -> list[Experiment]:
     seed, count = experiment.seed or 0, experiment.runs
     problems: list[Problem] = []
     runs = []
+    moving = bool(row_keys(experiment))
     for k in range(count):
         row = Fraction(k, max(1, count - 1)) if experiment.row is None else experiment.row
         same = k == 0 or experiment.seeds == "same"
-        runs.append(_placed(experiment, row, problems).model_copy(update={
+        placed = _placed(experiment, row, problems) if moving else experiment
+        runs.append(placed.model_copy(update={
             "runs": 1, "row": None, "seeds": "each", "seed": seed if same else derive_seed(seed, k),
         }))
     if problems:

@@ -8,7 +8,8 @@ walk through. Numbers are `Value`s: constants or expressions (see `clipig.values
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, model_validator
@@ -101,7 +102,8 @@ Weight = Annotated[Value, Numbers(variables=LIVE)]
 LiveColor = Annotated[Value, Numbers((3,), variables=LIVE)]
 
 
-def numbers_of(cls: type[BaseModel]) -> dict[str, Numbers]:
+@functools.cache
+def numbers_of(cls: type[BaseModel]) -> Mapping[str, Numbers]:
     """The `Numbers` of each `Value` field of a model, by field name."""
     return {
         name: mark

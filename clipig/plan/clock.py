@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ Active = range | frozenset[int]
 """The steps at which something acts."""
 
 _HELD = 20_000
-"""Contexts are kept for runs of at most so many steps; longer ones make them anew."""
+"""What depends on time alone is kept for runs of at most so many steps."""
 
 
 @dataclass
@@ -46,7 +47,6 @@ class Clock:
     scales: Column = field(default_factory=list)
     rates: Column = field(default_factory=list)
     _columns: dict[Any, Column] = field(default_factory=dict)
-    _held: list[Context] | None = None
 
     def __len__(self) -> int:
         return self.epochs - self.start
@@ -66,7 +66,7 @@ class Clock:
 
     def context(self, step: int) -> dict[str, Any]:
         """The values of all variables at a step, as far as they are known."""
-        found: dict[str, Any] = dict(time_context(self.start + step, self.epochs))
+        found = dict(self._times(step))
         if self.sizes:
             width, height = _at(self.sizes, step)
             found.update(width=width, height=height, resolution=[width, height])
@@ -77,18 +77,14 @@ class Clock:
         return found
 
     @property
-    def contexts(self) -> Iterable[Context]:
+    def contexts(self) -> Iterator[Context]:
         """The contexts of all steps, in order."""
-        if len(self) > _HELD:
-            return map(self.context, range(len(self)))
-        if self._held is None:
-            self._held = [self.context(s) for s in range(len(self))]
-        return self._held
+        return map(self.context, range(len(self)))
 
-    def fill(self, name: str, column: Column) -> None:
-        """Set `sizes`, `scales` or `rates`, which later contexts hold."""
-        setattr(self, name, column)
-        self._held = None
+    def _times(self, step: int) -> Context:
+        if len(self) > _HELD:
+            return time_context(self.start + step, self.epochs)
+        return _time_contexts(self.start, self.epochs)[step]
 
     def blame(self, key: str, message: str) -> None:
         """Note a fault of the user at a key path."""
@@ -206,6 +202,11 @@ class _Draws:
         return self._known[self._calls - 1][self._step]
 
 
+@functools.lru_cache(maxsize=4)
+def _time_contexts(start: int, epochs: int) -> list[Context]:
+    return [time_context(epoch, epochs) for epoch in range(start, epochs)]
+
+
 def _at(column: Column, step: int) -> Row:
     return column[step % len(column)]
 
@@ -258,9 +259,7 @@ def clock_of(experiment: Experiment) -> Clock:
     def column(name: str) -> Column:
         return clock.numbers(getattr(experiment, name), marks[name], name)
 
-    clock.fill("sizes", column("resolution"))
-    scales = column("learnrate_scale")
-    rates = column("learnrate")
-    clock.fill("scales", scales)
-    clock.fill("rates", rates)
+    clock.sizes = column("resolution")
+    scales, rates = column("learnrate_scale"), column("learnrate")
+    clock.scales, clock.rates = scales, rates
     return clock

@@ -15,9 +15,10 @@ import torch
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
-from clipig.ops.base import Numbers, numbers_of
+from clipig.ops.base import Numbers, Op, numbers_of
 from clipig.ops.kernels.sampling import Shape
 from clipig.ops.transforms.chain import ChainError, Segment, arrange
+from clipig.plan import limits
 from clipig.plan.clock import Clock
 from clipig.plan.grouping import timings as timings_of
 from clipig.plan.plan import ConstraintPlan, Phase, Plan, PostPlan, TargetPlan, frame
@@ -69,6 +70,7 @@ class _Draft:
         self.draw = Draw([e.seed or 0 for e in experiments])
         self.frame = frame(self.first)
         self.bounds: dict[tuple[Any, ...], Bound] = {}
+        self.bytes = 0
 
     def plan(self) -> Plan:
         """The whole plan."""
@@ -102,9 +104,10 @@ class _Draft:
         """Bind a node once per distinct static part; phases share the tables."""
         place = (key, views, fields)
         if place not in self.bounds:
-            self.bounds[place] = bind(
-                nodes, self.clocks, key, self.draw, stream_id(key), views, dict(fields)
-            )
+            bound = bind(nodes, self.clocks, key, self.draw, stream_id(key), views, dict(fields))
+            self.bytes += sum(table.data.nbytes for table in bound.tables.values())
+            limits.check_tables(self.bytes)
+            self.bounds[place] = bound
         return self.bounds[place]
 
     def phase(self, span: Span) -> Phase:
@@ -214,10 +217,11 @@ class _Draft:
             return ()
 
 
-def _random(op: Any) -> bool:
+def _random(op: Op) -> bool:
     """Whether an op does something else to each view."""
     values = (getattr(op, name) for name in numbers_of(type(op)))
-    return bool(op.random) or any(v is not None and v.random for v in values)
+    random = bool(getattr(op, "random", False))
+    return random or any(v is not None and v.random for v in values)
 
 
 def _attracts(feature: Bound) -> bool:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel
 
 from clipig.config.schema import Experiment, Model
-from clipig.ops.base import FrameTime, Value, numbers_of
+from clipig.ops.base import FrameTime, Numbers, Op, Value, Windowed, numbers_of
+from clipig.plan import limits
+from clipig.plan.clock import epochs_of
 from clipig.plan.timeline import Timing, timing_of
 from clipig.values.expressions import Expression
 
@@ -26,17 +28,25 @@ class RunSet:
 
 
 def run_sets(experiments: Sequence[Experiment]) -> list[RunSet]:
-    """Sort experiments into sets that can share a plan, in order of first appearance."""
-    forms, times = _Forms(), timings(experiments)
+    """Sort experiments into sets that can share a plan, in order of first appearance.
+
+    A set has at most `limits.RUNS` runs. Raises `ConfigError` for experiments that are too
+    large to be planned.
+    """
+    forms, known = _Forms(), timings(experiments)
     groups: dict[Any, list[int]] = {}
     shapes: dict[int, str] = {}
-    for index, (experiment, timing) in enumerate(zip(experiments, times, strict=True)):
+    for index, (experiment, timing) in enumerate(zip(experiments, known, strict=True)):
         if id(timing) not in shapes:
             clock = timing.clock
             shapes[id(timing)] = repr((timing.spans, timing.init, clock.start, clock.epochs))
-        key = (forms.of(experiment, whole=False), shapes[id(timing)])
+        key = (forms.of(experiment).shared, shapes[id(timing)])
         groups.setdefault(key, []).append(index)
-    return [RunSet(tuple(rows), tuple(times[i] for i in rows)) for rows in groups.values()]
+    pieces = [
+        rows[i : i + limits.RUNS] for rows in groups.values()
+        for i in range(0, len(rows), limits.RUNS)
+    ]
+    return [RunSet(tuple(rows), tuple(known[i] for i in rows)) for rows in pieces]
 
 
 def split(experiments: Sequence[Experiment]) -> list[list[int]]:
@@ -45,55 +55,80 @@ def split(experiments: Sequence[Experiment]) -> list[list[int]]:
 
 
 def timings(experiments: Sequence[Experiment]) -> list[Timing]:
-    """The timing of each experiment; experiments that time treats alike share one object."""
+    """The timing of each experiment; experiments that time treats alike share one object.
+
+    Raises `ConfigError` for experiments that are too large to be planned.
+    """
     forms = _Forms()
-    known: dict[Any, Timing] = {}
-    found = []
+    keys: list[Any] = []
+    distinct: dict[Any, Experiment] = {}
+    evaluations = longest = 0
     for experiment in experiments:
-        key = forms.of(experiment, whole=True)
-        drawn = experiment.seed if forms.drawn(experiment) else None
-        if (key, drawn) not in known:
-            known[key, drawn] = timing_of(experiment)
-        found.append(known[key, drawn])
-    return found
+        form = forms.of(experiment)
+        keys.append((form.whole, experiment.seed if form.drawn else None))
+        if keys[-1] not in distinct:
+            limits.check_parts(form.parts)
+            distinct[keys[-1]] = experiment
+            start, epochs = epochs_of(experiment)
+            longest = max(longest, epochs - start)
+            evaluations += form.formulas * max(epochs - start, 0)
+    limits.check_evaluations(evaluations, longest)
+    known = {key: timing_of(experiment) for key, experiment in distinct.items()}
+    return [known[key] for key in keys]
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What is known of an experiment without computing any of its values.
+
+    whole       decides about its timing
+    shared      must agree between runs that share a plan
+    drawn       whether random numbers decide about sizes, windows or learning rates
+    formulas    how many values are computed for every step
+    parts       targets, features, transforms, constraints and edits
+    """
+
+    whole: str
+    shared: str
+    drawn: bool
+    formulas: int
+    parts: int
 
 
 class _Forms:
     """The forms of experiments; what several of them share is looked at once."""
 
     def __init__(self) -> None:
-        self._texts: dict[tuple[int, bool], str] = {}
-        self._drawn: dict[int, bool] = {}
+        self._known: dict[Any, _Form] = {}
         self._kept: list[object] = []  # so that no address is used twice
 
-    def of(self, experiment: Experiment, whole: bool) -> tuple[str, ...]:
-        """What must agree between runs that share a plan; `whole` keeps the numbers, too."""
-        return tuple(
-            str(getattr(experiment, name) is None) if name in _OWN
-            else self._text(getattr(experiment, name), whole)
-            for name in type(experiment).model_fields
-        )
+    def of(self, experiment: Experiment) -> _Form:
+        """The form of an experiment; those that differ in `_OWN` fields share one."""
+        fields = [(k, v) for k, v in vars(experiment).items() if k not in _OWN]
+        key = tuple(id(v) for _, v in fields)
+        if key not in self._known:
+            parts = [self._part(name, value) for name, value in fields]
+            self._known[key] = _Form(
+                repr([p.whole for p in parts]), repr([p.shared for p in parts]),
+                any(p.drawn for p in parts), sum(p.formulas for p in parts),
+                sum(p.parts for p in parts),
+            )
+        return self._known[key]
 
-    def drawn(self, experiment: Experiment) -> bool:
-        """Whether random numbers decide about sizes, windows or learning rates."""
-        return any(
-            self._is_drawn(getattr(experiment, name)) for name in type(experiment).model_fields
-        )
-
-    def _text(self, part: Any, whole: bool) -> str:
-        key = (id(part), whole)
-        if key not in self._texts:
-            self._texts[key] = repr(_form(part, whole))
-            self._kept.append(part)
-        return self._texts[key]
-
-    def _is_drawn(self, part: Any) -> bool:
-        if isinstance(part, Value):
-            return part.random
-        if id(part) not in self._drawn:
-            self._drawn[id(part)] = _decides(part)
-            self._kept.append(part)
-        return self._drawn[id(part)]
+    def _part(self, name: str, value: Any) -> _Form:
+        key = (name, id(value))
+        if key not in self._known:
+            mark = numbers_of(Experiment).get(name)
+            nodes = list(_nodes(value, mark))
+            self._known[key] = _Form(
+                repr(_form(value, whole=True)), repr(_form(value, whole=False)),
+                any(_random(v) for v, m in nodes if m is None or m.static or m.size or
+                    isinstance(value, Value)),
+                sum(_over_time(v) for v, _ in nodes),
+                sum(isinstance(v, Windowed | Op) for v, _ in nodes),
+            )
+            self._kept.append(value)
+        return self._known[key]
 
 
 def _form(node: Any, whole: bool) -> Any:
@@ -114,20 +149,26 @@ def _form(node: Any, whole: bool) -> Any:
     return node
 
 
-def _decides(node: Any) -> bool:
-    """Whether a static field or a window below a node is random."""
+def _nodes(node: Any, mark: Numbers | None = None) -> Iterator[tuple[Any, Numbers | None]]:
+    """A node and all below it; values with their ranges."""
+    yield node, mark
     if isinstance(node, list | tuple):
-        return any(map(_decides, node))
+        for item in node:
+            yield from _nodes(item)
+    elif isinstance(node, BaseModel):
+        marks = numbers_of(type(node))
+        for name, value in vars(node).items():
+            yield from _nodes(value, marks.get(name))
+
+
+def _random(node: Any) -> bool:
     if isinstance(node, FrameTime):
         return isinstance(node.at, Expression) and node.at.random
-    if not isinstance(node, BaseModel):
-        return False
-    marks = numbers_of(type(node))
-    for name in type(node).model_fields:
-        value = getattr(node, name)
-        if isinstance(value, Value):
-            if value.random and (marks[name].static or marks[name].size):
-                return True
-        elif _decides(value):
-            return True
-    return False
+    return isinstance(node, Value) and node.random
+
+
+def _over_time(node: Any) -> bool:
+    """Whether a value is computed for every step before the first."""
+    if isinstance(node, FrameTime):
+        return isinstance(node.at, Expression)
+    return isinstance(node, Value) and bool(node.names) and "similarity" not in node.names

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from clipig.errors import ExpressionError
 from clipig.ops.base import Value, numbers_of
+from clipig.plan import limits
 from clipig.plan.clock import Clock, Column
 from clipig.rng import Draw, stream_id
 from clipig.values.expressions import Expression
@@ -131,6 +132,8 @@ def bind(
     each run's own seed: once if they do not depend on time, else for every step
     and view.
     """
+    if all(n is nodes[0] for n in nodes) and all(c is clocks[0] for c in clocks):
+        nodes, clocks = nodes[:1], clocks[:1]  # `draw` knows how many runs there are
     first = nodes[0]
     marks = numbers_of(type(first))
     plain = {
@@ -187,6 +190,7 @@ def _random(
     """A table of random values, `[S|1, R, N|1, k]`."""
     value = values[0]
     steps, wide = (len(clocks[0]), views) if value.names else (1, 1)
+    limits.check_tables(steps * len(draw.keys) * wide * value.count * 4)
     context: dict[str, Any] = {
         name: table.data[..., 0] for name, table in _context_tables(value, clocks).items()
     }
