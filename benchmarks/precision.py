@@ -16,8 +16,9 @@ import torch
 
 from clipig import encoders
 from clipig.config.load import load
-from clipig.engine.goals import PromptCache, encode_prompts, similarities
+from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.host import keep_freed_memory
+from clipig.engine.losses import similarities
 from clipig.ops.kernels.sampling import resize
 from clipig.plan.compiler import compile
 from clipig.session import Session

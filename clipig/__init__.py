@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     from clipig.config.schema import Experiment
     from clipig.encoders import load as load_encoder
     from clipig.encoders import resolve as resolve_encoder
-    from clipig.engine.events import Diverged, Finished, PhaseBegun, State, Step
+    from clipig.engine.events import Diverged, Finished, PhaseBegun, Step
     from clipig.engine.goals import PromptCache, encode_prompts
     from clipig.engine.loop import optimize
+    from clipig.engine.state import State
     from clipig.errors import ClipigError, ConfigError
     from clipig.plan.compiler import compile
     from clipig.plan.plan import Plan
@@ -41,7 +42,7 @@ _HOMES = {
     "PromptCache": "clipig.engine.goals",
     "Result": "clipig.session",
     "Session": "clipig.session",
-    "State": "clipig.engine.events",
+    "State": "clipig.engine.state",
     "Step": "clipig.engine.events",
     "compile": "clipig.plan.compiler",
     "dump": "clipig.config.dump",

@@ -25,12 +25,12 @@ from clipig.config.runs import spread
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.engine.device import pick_device
-from clipig.engine.events import Event, Finished, State, Step
+from clipig.engine.events import Event, Finished, Step
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, Prompts, encode_prompts
 from clipig.engine.loop import optimize
 from clipig.engine.memory import fit
-from clipig.engine.state import join_states
+from clipig.engine.state import State, join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba
 from clipig.plan.compiler import compile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import time
@@ -83,8 +84,6 @@ class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     def convert(
         self, value: object, param: click.Parameter | None, context: click.Context | None
     ) -> int:
-        from clipig.engine.memory import parse_bytes
-
         try:
             return value if isinstance(value, int) else parse_bytes(str(value))
         except ValueError:
@@ -187,3 +186,16 @@ class Download:
         self._spoken = time.monotonic()
         size = f" of {total / 1e6:.0f}" if total else ""
         click.echo(f"\rdownloading weights: {done / 1e6:.0f}{size} MB", err=True, nl=done == total)
+
+
+_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
+
+
+def parse_bytes(text: str) -> int:
+    """`"6G"`, `"500M"`, `"1.5 GB"` or a number of bytes. Raises `ValueError`."""
+    word = text.strip().lower().removesuffix("b").removesuffix("i").strip()
+    unit = word[-1:] if word[-1:] in _UNITS else ""
+    amount = float(word[: len(word) - len(unit)])
+    if not (math.isfinite(amount) and amount > 0):
+        raise ValueError(f"{text!r} is no amount of memory")
+    return int(amount * _UNITS[unit])

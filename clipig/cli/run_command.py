@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from clipig.config.compare import Difference
     from clipig.config.load import Loaded
     from clipig.config.schema import Experiment
-    from clipig.engine.events import Event, State
+    from clipig.engine.events import Event
+    from clipig.engine.state import State
     from clipig.outputs import Sink
     from clipig.outputs.places import Place
     from clipig.session import Group, Session

@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from clipig.engine.state import State
 from clipig.ops.canvases import Picture
 from clipig.ops.kernels.sampling import Shape
-
-
-@dataclass(frozen=True)
-class State:
-    """All that R runs need to go on: tensors and numbers, safe to save."""
-
-    step: int
-    """steps done"""
-    size: Shape
-    """`(height, width)` of the canvas in pixels"""
-    canvas: Mapping[str, Tensor]
-    """its parameters by name, `[R, ...]`"""
-    optimizer: Mapping[str, Mapping[str, Tensor]]
-    """the optimizer's moments by parameter name and key"""
-    average: Tensor | None
-    """the running mean of pictures, `[R, 3, H, W]`, if the experiment has an `ema`"""
-    alive: Tensor
-    """`[R]` bool: false for a run that diverged"""
-    fair: Mapping[str, Tensor] = field(default_factory=dict)
-    """what `feature_scale` found at the start, by target and encoder, `[R, F]`"""
 
 
 @dataclass(frozen=True)

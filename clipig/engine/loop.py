@@ -14,11 +14,13 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, State, Step, Unsettled
+from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, Step, Unsettled
 from clipig.engine.execution import Settings
-from clipig.engine.goals import Prompts, fair_scales, similarities
+from clipig.engine.goals import Prompts
 from clipig.engine.graphs import Outcome, Replay
+from clipig.engine.losses import fair_scales, similarities
 from clipig.engine.program import Program
+from clipig.engine.state import State
 from clipig.engine.update import Rule
 from clipig.ops.canvases import Picture
 from clipig.ops.canvases.frame import Framed

@@ -171,16 +171,3 @@ def fit(
         most = min(most, max(1, CPU_VIEWS // max(1, max(p.views for p in plan.phases))))
     groups = math.ceil(plan.runs / most)
     return Fit(math.ceil(plan.runs / groups), None)
-
-
-_UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
-
-
-def parse_bytes(text: str) -> int:
-    """`"6G"`, `"500M"`, `"1.5 GB"` or a number of bytes. Raises `ValueError`."""
-    word = text.strip().lower().removesuffix("b").removesuffix("i").strip()
-    unit = word[-1:] if word[-1:] in _UNITS else ""
-    amount = float(word[: len(word) - len(unit)])
-    if not (math.isfinite(amount) and amount > 0):
-        raise ValueError(f"{text!r} is no amount of memory")
-    return int(amount * _UNITS[unit])

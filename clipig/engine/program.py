@@ -15,7 +15,8 @@ from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
 from clipig.engine.events import Rating, TargetReport
-from clipig.engine.goals import Prompts, Scores, Weighing, score
+from clipig.engine.goals import Prompts
+from clipig.engine.losses import Scores, Weighing, score
 from clipig.engine.styles import Aspect, aspects, look
 from clipig.engine.window import Window
 from clipig.ops.canvases import Canvas, Picture

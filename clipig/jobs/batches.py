@@ -16,8 +16,8 @@ from torch import Tensor
 from clipig.config.runs import row_keys
 from clipig.config.schema import Experiment
 from clipig.engine.device import pick_device
-from clipig.engine.events import Finished, State, Step
-from clipig.engine.state import split_state
+from clipig.engine.events import Finished, Step
+from clipig.engine.state import State, split_state
 from clipig.errors import ClipigError, ConfigError, Problem
 from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture

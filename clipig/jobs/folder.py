@@ -18,8 +18,7 @@ from typing import Any
 
 from PIL import Image
 
-from clipig.engine.events import State
-from clipig.engine.state import join_states, split_state
+from clipig.engine.state import State, join_states, split_state
 from clipig.errors import OutputError
 from clipig.images import save_png, to_bytes
 from clipig.jobs.batches import Batch, Made

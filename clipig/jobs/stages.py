@@ -14,7 +14,7 @@ from pathlib import Path
 from clipig.config.dump import dump
 from clipig.config.load import load
 from clipig.config.schema import Experiment, Init
-from clipig.engine.events import State
+from clipig.engine.state import State
 from clipig.errors import OutputError
 from clipig.jobs.batches import Batch, Execute, Job, Scoring, Tick, chunks, execute
 from clipig.jobs.folder import Folder, RunRecord, write_text

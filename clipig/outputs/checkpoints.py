@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipig.engine.events import State
+from clipig.engine.state import State
 from clipig.errors import OutputError
 
 FORMAT = "clipig-checkpoint-1"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from clipig.cli.options import parse_bytes
 from clipig.config.schema import Experiment
 from clipig.engine import window as ahead
 from clipig.engine.events import Finished
@@ -19,9 +20,8 @@ from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.graphs import Outcome
 from clipig.engine.host import keep_freed_memory
 from clipig.engine.loop import Studio, optimize
-from clipig.engine.memory import Fit, fit, footprint, free_memory, parse_bytes
-from clipig.engine.window import Window
-from clipig.engine.window_parts import tensors
+from clipig.engine.memory import Fit, fit, footprint, free_memory
+from clipig.engine.window import Window, tensors
 from clipig.jobs.bench import measure
 from clipig.ops.kernels.clamp import clamp_inward, clamp_unit
 from clipig.ops.kernels.tones import Tone, Touch

@@ -13,7 +13,7 @@ from torch import Tensor
 from clipig import rng
 from clipig.engine import update as rule_module
 from clipig.engine.update import Rule
-from clipig.engine.window_parts import by_step
+from clipig.engine.window import by_step
 from clipig.ops.canvases import CANVASES
 from clipig.ops.canvases.base import Canvas
 from clipig.ops.kernels import cache_blocks as tiles

@@ -11,9 +11,10 @@ import torch
 from clipig.config.dump import dump
 from clipig.config.load import load_text
 from clipig.config.schema import Experiment
-from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, State, Step
+from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, Step
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import optimize
+from clipig.engine.state import State
 from clipig.errors import ConfigError
 from clipig.jobs.batches import settle
 from clipig.ops.constraints import CONSTRAINTS

@@ -21,10 +21,10 @@ from clipig.config.shipped import paths
 from clipig.encoders.protocol import Encoder
 from clipig.engine import update as rule
 from clipig.engine import window as ahead
-from clipig.engine.events import State
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import Studio
+from clipig.engine.state import State
 from clipig.ops.base import Op
 from clipig.ops.optimizers import OPTIMIZERS
 from clipig.plan.compiler import compile
