@@ -22,7 +22,7 @@ from torch import Tensor
 from clipig.ops.base import numbers_of
 from clipig.ops.transforms import TRANSFORMS
 from clipig.ops.transforms.base import Transform
-from clipig.ops.transforms.chain import arrange, run
+from clipig.ops.transforms.chain import Chain
 from clipig.rng import Draw, ViewDraw
 
 
@@ -59,7 +59,7 @@ def views_job(
 ) -> Callable[[], object]:
     """A forward and backward pass of a chain."""
     params = [bound(op, device) for op in ops]
-    segments = arrange(ops, params, (canvas, canvas), (final, final))
+    chain = Chain.arrange(ops, params, (canvas, canvas), (final, final))
     source = torch.rand(runs, 3, canvas, canvas, device=device, requires_grad=True)
     draw = Draw(range(runs), device)
     weight = torch.rand(1, 1, 3, final, final, device=device)
@@ -67,7 +67,7 @@ def views_job(
     def job() -> None:
         source.grad = None
         draws = [ViewDraw(draw, number, 0, views) for number in range(len(ops))]
-        (run(segments, ops, source, params, draws, views) * weight).sum().backward()
+        (chain.run(source, params, draws, views) * weight).sum().backward()
 
     return job
 

@@ -21,9 +21,8 @@ from clipig.engine.styles import Aspect, aspects, look
 from clipig.engine.window import Window
 from clipig.ops.canvases import Canvas, Picture
 from clipig.ops.constraints.style import Style
-from clipig.ops.transforms import chain
+from clipig.ops.transforms.chain import Part
 from clipig.plan.plan import Phase, Plan, TargetPlan, ViewSet
-from clipig.plan.tables import Bound
 from clipig.rng import Draw, ViewDraw, stream_id
 
 Seen = Mapping[Aspect, Tensor]
@@ -68,10 +67,6 @@ class Program:
             key: [[stream_id(s, key[1]) if key[1] else s for s in t.streams] for t in self.targets]
             for key in self.sets
         }
-        self.unprepared = {
-            (side, i): chain.unprepared(t.segments[side], _nodes(t.ops))
-            for i, t in enumerate(self.targets) for side, _ in self.sets
-        }
         self.ahead = {
             (key, i): self._window(key, i) for key in self.sets for i in range(len(self.targets))
         }
@@ -111,9 +106,7 @@ class Program:
             for p in params:
                 p.wrap = self.plan.frame.wrap
             with torch.no_grad():
-                edited = chain.run(
-                    post.segments, _nodes(bounds), canvas.raw(), params, draws, 1
-                )
+                edited = post.chain.run(canvas.raw(), params, draws, 1)
                 canvas.edit(edited[:, 0])
 
     def _views(self, picture: Picture, key: ViewSet, step: int | Tensor) -> list[Tensor]:
@@ -124,12 +117,12 @@ class Program:
         for place, (t, streams) in enumerate(zip(self.targets, self.streams[key], strict=True)):
             window = self.ahead[key, place]
             parts = window.read(step) if isinstance(step, Tensor) else window.at(step)
-            now = range(len(t.ops)) if parts is None else self.unprepared[side, place]
+            chain = t.chains[side]
+            now = range(len(t.ops)) if parts is None else chain.unprepared
             draws = {i: ViewDraw(self.draw, streams[i], step, t.views) for i in now}
             params = {i: t.ops[i].at(step) for i in now}
             out.append(chain.run(
-                t.segments[side], _nodes(t.ops), layers[t.target.look_at], params, draws,
-                t.views, parts, t.target.clamp,
+                layers[t.target.look_at], params, draws, t.views, parts, t.target.clamp
             ))
         return out
 
@@ -137,12 +130,12 @@ class Program:
         """What is known of a target's views without the pixels."""
         t, streams = self.targets[place], self.streams[key][place]
 
-        def make(first: int, count: int) -> tuple[chain.Part, ...]:
+        def make(first: int, count: int) -> tuple[Part, ...]:
             draw, steps = self.draw.at_steps(first, count)
             draws = [ViewDraw(draw, s, steps, t.views) for s in streams]
             params = [b.at_steps(first, count, self.plan.runs) for b in t.ops]
             like = torch.empty(0, device=self.draw.device)
-            return chain.prepare(t.segments[key[0]], _nodes(t.ops), params, draws, like)
+            return t.chains[key[0]].prepare(params, draws, like)
 
         return Window(
             make, self.phase.first, self.phase.last, self.plan.runs, t.views, self.draw.device
@@ -249,10 +242,6 @@ class Program:
                 total = total + these.sum((1, 2)) / t.views
                 count += len(wanted)
         return total / max(count, 1)
-
-
-def _nodes(bounds: Sequence[Bound]) -> list[Any]:
-    return [b.node for b in bounds]
 
 
 def _moved(t: TargetPlan, device: torch.device) -> TargetPlan:

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class Window:
-    """The parts of a chain (`chain.prepare`) for a window of steps.
+    """The parts of a chain (`Chain.prepare`) for a window of steps.
 
     `make(first, count)` prepares `count` steps from `first` on, ordered by step, then
     by run. `first` and `last` (not included) are those of the phase; `views` counts one run's.

@@ -17,7 +17,7 @@ from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
 from clipig.ops.base import Numbers, Op, numbers_of
 from clipig.ops.kernels.sampling import Shape
-from clipig.ops.transforms.chain import ChainError, Segment, arrange
+from clipig.ops.transforms.chain import Chain, ChainError
 from clipig.plan import limits
 from clipig.plan.clock import Clock
 from clipig.plan.grouping import timings as timings_of
@@ -127,14 +127,14 @@ class _Draft:
         key = f"targets[{shape.index}]"
         peers = [e.targets[shape.index] for e in self.experiments]
         views, repeats = self._views(shape, size)
-        ops, streams, segments = self._chain(shape, size, views)
+        ops, streams, chains = self._chains(shape, size, views)
         features = tuple(
             self.bind([p.features[i] for p in peers], f"{key}.features[{i}]", views, ())
             for i in shape.features
         )
         return TargetPlan(
             shape.index, target, self.bind(peers, key, views, shape.views), views, repeats,
-            shape.features, features, tuple(map(_attracts, features)), ops, segments, streams,
+            shape.features, features, tuple(map(_attracts, features)), ops, chains, streams,
             self._constraints(shape, views),
         )
 
@@ -148,10 +148,10 @@ class _Draft:
         random = self.frame.first_op(size) is not None or any(map(_random, ops))
         return (wanted, 1) if random else (1, wanted)
 
-    def _chain(
+    def _chains(
         self, shape: TargetShape, size: Shape, views: int
-    ) -> tuple[tuple[Bound, ...], tuple[int, ...], dict[int, tuple[Segment, ...]]]:
-        """The transforms of a target, their streams of random numbers, their segments by side."""
+    ) -> tuple[tuple[Bound, ...], tuple[int, ...], dict[int, Chain]]:
+        """The transforms of a target, their streams of random numbers, their chains by side."""
         key = f"targets[{shape.index}]"
         target = self.first.targets[shape.index]
         peers = [e.targets[shape.index] for e in self.experiments]
@@ -169,11 +169,11 @@ class _Draft:
             streams = (stream_id(place), *streams)
         added = len(ops) - len(target.transforms)
         outer = self.frame.outer(size)
-        segments = {
-            side: self.segments(ops, outer, (side, side), f"{key}.transforms", added)
+        chains = {
+            side: self.arrange(ops, outer, (side, side), f"{key}.transforms", added)
             for side in sorted({e.size for e in self.encoders})
         }
-        return ops, streams, segments
+        return ops, streams, chains
 
     def _constraints(self, shape: TargetShape, views: int) -> tuple[ConstraintPlan, ...]:
         """The active constraints of a target."""
@@ -200,21 +200,21 @@ class _Draft:
             for i, op in enumerate(peers[0].transforms)
         )
         streams = tuple(stream_id(key, i) for i in range(len(ops)))
-        return PostPlan(shape.index, ops, self.segments(ops, size, size, key), streams)
+        return PostPlan(shape.index, ops, self.arrange(ops, size, size, key), streams)
 
-    def segments(
+    def arrange(
         self, ops: Sequence[Bound], size: Shape, final: Shape, key: str, added: int = 0
-    ) -> tuple[Segment, ...]:
-        """The segments of a chain; `added` of the ops stand before the user's."""
+    ) -> Chain:
+        """Arrange transforms; `added` of the ops stand before the user's."""
         nodes: list[Any] = [b.node for b in ops]
         try:
-            return arrange(nodes, [SimpleNamespace(**b.fixed) for b in ops], size, final)
+            return Chain.arrange(nodes, [SimpleNamespace(**b.fixed) for b in ops], size, final)
         except ChainError as e:
             name = nodes[e.index].name
             listed = key.endswith("transforms")
             place = f"{key}[{e.index - added}].{name}" if listed else f"{key}.{name}"
             self.clock.blame(place, e.message)
-            return ()
+            return Chain(tuple(nodes))
 
 
 def _random(op: Op) -> bool:

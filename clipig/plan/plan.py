@@ -13,7 +13,7 @@ from clipig.encoders.protocol import EncoderInfo
 from clipig.ops.canvases.frame import Frame
 from clipig.ops.constraints.style import Style
 from clipig.ops.kernels.sampling import Shape
-from clipig.ops.transforms.chain import Segment
+from clipig.ops.transforms.chain import Chain
 from clipig.plan.tables import Bound, Table
 from clipig.plan.timeline import Timing
 
@@ -43,7 +43,7 @@ class TargetPlan:
     features    active features: index into the target's list, and their numbers
     attracts    whether a feature's weight is ever positive, so that it counts in
                 the similarity that is reported
-    segments    the chain of transforms, by input size of the encoder
+    chains      the transforms, arranged for each input size of the encoders
     streams     of random numbers, one per transform
     """
 
@@ -56,7 +56,7 @@ class TargetPlan:
     feature_bounds: tuple[Bound, ...]
     attracts: tuple[bool, ...]
     ops: tuple[Bound, ...]
-    segments: Mapping[int, tuple[Segment, ...]]
+    chains: Mapping[int, Chain]
     streams: tuple[int, ...]
     constraints: tuple[ConstraintPlan, ...]
 
@@ -73,7 +73,7 @@ class PostPlan:
 
     index: int
     ops: tuple[Bound, ...]
-    segments: tuple[Segment, ...]
+    chain: Chain
     streams: tuple[int, ...]
 
 

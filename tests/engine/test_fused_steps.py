@@ -21,7 +21,7 @@ from clipig.ops.kernels.clamp import clamp_inward
 from clipig.ops.kernels.tones import Grain, Tone, touched
 from clipig.ops.optimizers import OPTIMIZERS
 from clipig.ops.transforms import TRANSFORMS, Transform
-from clipig.ops.transforms.chain import arrange, prepare, run
+from clipig.ops.transforms.chain import Chain
 from clipig.rng import BANK, Draw, Slices, ViewDraw
 from tests.support.ops_contract import SEEDS, params, picture
 
@@ -204,17 +204,17 @@ def test_steps_ahead_are_the_same_steps(
     ops: list[Transform] = [TRANSFORMS[name](**fields) for name, fields in entries]
     ps = [params(op) for op in ops]
     source = picture(runs, 3, 40, 36)
-    segments = arrange(ops, ps, (40, 36), (24, 24))
+    chain = Chain.arrange(ops, ps, (40, 36), (24, 24))
     draw = Draw(SEEDS[:runs])
     many, steps = draw.at_steps(4, 3)
     draws = [ViewDraw(many, i, steps, 5) for i in range(len(ops))]
-    parts = prepare(segments, ops, ps, draws, source)
+    parts = chain.prepare(ps, draws, source)
     each = by_step(parts, runs, 3)
     for k in range(3):
         draws = [ViewDraw(draw, i, 4 + k, 5) for i in range(len(ops))]
-        expected = run(segments, ops, source, ps, draws, 5)
+        expected = chain.run(source, ps, draws, 5)
         draws = [ViewDraw(draw, i, 4 + k, 5) for i in range(len(ops))]
-        got = run(segments, ops, source, ps, draws, 5, each[k])
+        got = chain.run(source, ps, draws, 5, each[k])
         torch.testing.assert_close(got, expected, atol=2e-6, rtol=0)
 
 

@@ -24,7 +24,7 @@ from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import optimize
 from clipig.ops.constraints import CONSTRAINTS
 from clipig.ops.transforms import TRANSFORMS
-from clipig.ops.transforms.chain import arrange, run
+from clipig.ops.transforms.chain import Chain
 from clipig.plan.compiler import compile
 from clipig.values.expressions import VARIABLES, parse, time_context
 from tests.parity import formulas, make_tables
@@ -75,8 +75,8 @@ def views(entry: Row, source: Tensor, count: int = 1) -> Tensor:
     """Views `[N, 3, h, w]` of a picture `[3, H, W]` after one transform, written as in YAML."""
     op = load({"targets": [{"transforms": [entry]}]}).targets[0].transforms[0]
     p, size = params(op), (source.shape[1], source.shape[2])
-    segments = arrange([op], [p], size, op.out_size(size, p))
-    return run(segments, [op], source[None], [p], [view_draw((3,), count)], count)[0]
+    chain = Chain.arrange([op], [p], size, op.out_size(size, p))
+    return chain.run(source[None], [p], [view_draw((3,), count)], count)[0]
 
 
 @pytest.mark.parametrize("row", rows("transforms"))

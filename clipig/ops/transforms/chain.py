@@ -1,17 +1,18 @@
-"""From a list of transforms to few steps: what is fused, what is done at which size.
+"""Compiles a target's transforms: what is merged, and at which size each part is done.
 
-`arrange` looks at sizes only, once per phase; `prepare` works out all that pixels
-have no part in, for many steps at once; `run` does the work in each step.
-Geometric transforms that follow one another become one sampling, straight changes
-of the colours one change. The resize to the encoder's input comes last; if it
-reduces, it is moved forward past the pixelwise transforms that allow it, so that no
-work is done at 448 pixels when the encoder sees 64.
+`Chain.arrange` looks at sizes only, once per phase; `Chain.prepare` computes all that does not
+depend on the pixels, for many steps at once; `Chain.run` does the rest in each step.
+Neighbouring geometric transforms become one sampling, neighbouring straight changes of
+the colours one affine. The resize to the encoder's input comes last; if it reduces, it is moved
+forward past the pixelwise transforms that allow it, so that no work is done at 448 pixels
+when the encoder sees 64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TypeVar
 
 from torch import Tensor
@@ -22,6 +23,13 @@ from clipig.ops.kernels.tones import Grain, Tone, Touch, touched
 from clipig.ops.transforms.base import Geometry, Graining, Params, Pixelwise, Toning, Transform
 from clipig.rng import ViewDraw
 
+T = TypeVar("T")
+ByOp = Sequence[T] | Mapping[int, T]
+"""One value for each transform, or for some of them, by index in the list."""
+Part = Route | Touch | None
+"""The part of a segment that does not depend on pixels; None: the segment needs its own
+parameters and random numbers in each step."""
+
 
 class ChainError(ValueError):
     """A transform cannot be applied at the size that reaches it."""
@@ -29,7 +37,7 @@ class ChainError(ValueError):
     def __init__(self, index: int, message: str):
         super().__init__(message)
         self.index = index
-        """place of the transform in the list"""
+        """index of the transform in the list"""
         self.message = message
 
 
@@ -38,7 +46,7 @@ class Segment:
     """One sampling, one change of tones with noise after it, or another pixelwise transform."""
 
     ops: tuple[int, ...]
-    """places in the list of transforms; none: a resize only"""
+    """indices of the transforms; empty: a resize only"""
     size: Shape
     """height and width of the input"""
     out: Shape
@@ -49,27 +57,174 @@ class Segment:
     """factor of the strength of a noise that was moved behind a reduction"""
 
 
-def arrange(
-    ops: Sequence[Transform], sizes: Sequence[Params], size: Shape, final: Shape
-) -> tuple[Segment, ...]:
-    """The segments that lead from pictures of `size` to views of `final`.
+@dataclass(frozen=True)
+class Chain:
+    """A list of transforms, arranged for one size of images and one size of views."""
 
-    `sizes[i]` holds the static fields of `ops[i]`. Raises `ChainError` where a
-    transform cannot be applied.
-    """
-    segments: list[Segment] = []
-    for index, (op, p) in enumerate(zip(ops, sizes, strict=True)):
-        complaint = op.check(size, p)
-        if complaint is not None:
-            raise ChainError(index, complaint)
-        out = op.out_size(size, p)
-        last = segments[-1] if segments else None
-        if last is not None and _joins(op, ops[last.ops[-1]]):
-            segments[-1] = replace(last, ops=(*last.ops, index), out=out)
-        else:
-            segments.append(Segment((index,), size, out, isinstance(op, Geometry)))
-        size = out
-    return tuple(_with_resize(segments, ops, size, final))
+    ops: tuple[Transform, ...]
+    """the transforms, in the order of the config"""
+    segments: tuple[Segment, ...] = ()
+    """what is done, in order"""
+
+    @classmethod
+    def arrange(
+        cls, ops: Sequence[Transform], sizes: Sequence[Params], size: Shape, final: Shape
+    ) -> Chain:
+        """Arrange the segments that lead from images to views.
+
+        Args:
+            ops: The transforms.
+            sizes: The static fields of each transform (sizes as tuples).
+            size: Height and width of the images.
+            final: Height and width of the views.
+
+        Raises:
+            ChainError: A transform cannot be applied at the size that reaches it.
+        """
+        segments: list[Segment] = []
+        for index, (op, p) in enumerate(zip(ops, sizes, strict=True)):
+            complaint = op.check(size, p)
+            if complaint is not None:
+                raise ChainError(index, complaint)
+            out = op.out_size(size, p)
+            last = segments[-1] if segments else None
+            if last is not None and _joins(op, ops[last.ops[-1]]):
+                segments[-1] = replace(last, ops=(*last.ops, index), out=out)
+            else:
+                segments.append(Segment((index,), size, out, isinstance(op, Geometry)))
+            size = out
+        return cls(tuple(ops), tuple(_with_resize(segments, ops, size, final)))
+
+    @cached_property
+    def unprepared(self) -> frozenset[int]:
+        """Indices of the transforms that `prepare` leaves to `run`."""
+        return frozenset(
+            i for s in self.segments for i in s.ops
+            if not isinstance(self.ops[i], Geometry | Toning | Graining)
+            or (isinstance(self.ops[i], Graining) and not self._known_ahead(s))
+        )
+
+    def prepare(
+        self, params: ByOp[Params], draws: ByOp[ViewDraw], like: Tensor
+    ) -> tuple[Part, ...]:
+        """Compute all that does not depend on the pixels.
+
+        Args:
+            params: Fields of each transform. Their rows may be the runs of many steps, one step
+                after the other (`engine.window_parts.by_step` takes them apart).
+            draws: Random numbers of each transform, of as many rows.
+            like: A tensor on the device, of the pixels' dtype.
+
+        Returns:
+            One part per segment.
+        """
+        parts: list[Part] = []
+        for segment in self.segments:
+            if segment.fused:
+                stages = self._stages(segment, params, draws, like)
+                parts.append(route(stages, segment.size, segment.out, like))
+            elif isinstance(self.ops[segment.ops[0]], Toning | Graining):
+                ahead = self._known_ahead(segment)
+                grain = self._grain(segment, params, draws) if ahead else None
+                parts.append(Touch(self._tone(segment, params, draws), grain))
+            else:
+                parts.append(None)
+        return tuple(parts)
+
+    def run(
+        self, source: Tensor, params: ByOp[Params], draws: ByOp[ViewDraw], views: int,
+        parts: Sequence[Part] | None = None, clamp: bool = False,
+    ) -> Tensor:
+        """Make the views of one step.
+
+        Args:
+            source: The images `[R, C, H, W]`.
+            params: Fields of each transform; of those that `parts` cover nothing is read.
+            draws: Random numbers of each transform, likewise.
+            views: N, views per run.
+            parts: From `prepare`; computed here if None.
+            clamp: Clamp the views to 0..1 in the end.
+
+        Returns:
+            `[R, N, C, h, w]`.
+        """
+        if parts is None:
+            parts = self.prepare(params, draws, source)
+        pixels = source  # [R, C, H, W] as long as all views of a run are equal
+        masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
+        clamped = not clamp
+        for segment, part in zip(self.segments, parts, strict=True):
+            if isinstance(part, Touch):
+                grain = part.grain or self._grain(segment, params, draws)
+                last = clamp and segment is self.segments[-1]
+                pixels = _touched(pixels, views, part.tone, grain, masks, last)
+                clamped, masks = clamped or last, ()
+                continue
+            if masks:
+                pixels, masks = touched(pixels, Tone(), masks=masks), ()
+            if isinstance(part, Route):
+                pixels, masks = follow(pixels, part, views)
+            else:
+                pixels = self._pixelwise(segment, pixels, params, draws, views)
+        if masks or not clamped:
+            pixels = _touched(pixels, views, Tone(), None, masks, not clamped)
+        return _spread(pixels, views)
+
+    def _known_ahead(self, segment: Segment) -> bool:
+        """Whether the noise at the end of a segment can be prepared."""
+        op = self.ops[segment.ops[-1]]
+        return isinstance(op, Graining) and op.known_ahead(segment.size)
+
+    def _stages(
+        self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw], like: Tensor
+    ) -> list[Stage]:
+        """All stages of a sampling, the resize at its end included."""
+        size = segment.size
+        stages: list[Stage] = []
+        for index in segment.ops:
+            op, p = self.ops[index], params[index]
+            assert isinstance(op, Geometry)
+            drawn = op.sample(draws[index], p, size)
+            stages += op.stages(size, p, drawn, like)
+            size = op.out_size(size, p)
+        return stages + resize_stages(size, segment.out, like)
+
+    def _tone(self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw]) -> Tone:
+        """All tones of a segment in one."""
+        tone = Tone()
+        for index in segment.ops:
+            op = self.ops[index]
+            if isinstance(op, Toning):
+                p = params[index]
+                tone = tone.then(op.tone(p, op.sample(draws[index], p, segment.size)))
+        return tone
+
+    def _grain(
+        self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw]
+    ) -> Grain | None:
+        """The noise at the end of a segment, if there is one."""
+        index = segment.ops[-1]
+        op = self.ops[index]
+        if not isinstance(op, Graining):
+            return None
+        p = params[index]
+        grain = op.grain(p, op.sample(draws[index], p, segment.size), segment.size)
+        if segment.noise_gain == 1.0:
+            return grain
+        return Grain(grain.values, grain.strength * segment.noise_gain)
+
+    def _pixelwise(
+        self, segment: Segment, pixels: Tensor, params: ByOp[Params], draws: ByOp[ViewDraw],
+        views: int,
+    ) -> Tensor:
+        """One pixelwise transform; views stay one image per run while they are equal."""
+        (index,) = segment.ops
+        op, p = self.ops[index], params[index]
+        assert isinstance(op, Pixelwise)
+        alike = pixels.ndim == 4 and not op.random and not _differs(p)
+        wide = _spread(pixels, 1 if alike else views)
+        changed = op.apply(wide, p, op.sample(draws[index], p, segment.size))
+        return changed[:, 0] if alike else changed
 
 
 def _joins(op: Transform, before: Transform) -> bool:
@@ -85,12 +240,12 @@ def _with_resize(
     """Append the resize to `final`, as far forward as it may stand."""
     if size == final:
         return segments
-    place = len(segments)
+    position = len(segments)
     if final[0] <= size[0] and final[1] <= size[1]:
-        while place and _may_follow_reduction(segments[place - 1], ops):
-            place -= 1
-    moved = [_reduced(s, ops, size, final) for s in segments[place:]]
-    head = segments[:place]
+        while position and _may_follow_reduction(segments[position - 1], ops):
+            position -= 1
+    moved = [_reduced(s, ops, size, final) for s in segments[position:]]
+    head = segments[:position]
     if head and head[-1].fused:
         head[-1] = replace(head[-1], out=final)
     else:
@@ -115,174 +270,23 @@ def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Sha
     return replace(segment, size=final, out=final, noise_gain=gain)
 
 
-T = TypeVar("T")
-Placed = Sequence[T] | Mapping[int, T]
-"""Something for each transform, or for some of them, by its place"""
-Part = Route | Touch | None
-"""What a segment does apart from the pixels; None: it needs its own parameters and draws"""
-
-
-def prepare(
-    segments: Sequence[Segment],
-    ops: Sequence[Transform],
-    params: Placed[Params],
-    draws: Placed[ViewDraw],
-    like: Tensor,
-) -> tuple[Part, ...]:
-    """All of a chain that does not depend on the pixels, for as many rows as the parameters have.
-
-    These can be the runs of many steps, one step after the other (`parts.by_step` takes
-    them apart).
-    """
-    parts: list[Part] = []
-    for segment in segments:
-        if segment.fused:
-            stages = _stages(segment, ops, params, draws, like)
-            parts.append(route(stages, segment.size, segment.out, like))
-        elif isinstance(ops[segment.ops[0]], Toning | Graining):
-            ahead = _known_ahead(segment, ops)
-            grain = _grain(segment, ops, params, draws) if ahead else None
-            parts.append(Touch(_tone(segment, ops, params, draws), grain))
-        else:
-            parts.append(None)
-    return tuple(parts)
-
-
-def unprepared(segments: Sequence[Segment], ops: Sequence[Transform]) -> frozenset[int]:
-    """The transforms that `prepare` leaves to `run`."""
-    return frozenset(
-        i for s in segments for i in s.ops
-        if not isinstance(ops[i], Geometry | Toning | Graining)
-        or (isinstance(ops[i], Graining) and not _known_ahead(s, ops))
-    )
-
-
-def _known_ahead(segment: Segment, ops: Sequence[Transform]) -> bool:
-    """Whether the noise at the end of a segment can be prepared."""
-    op = ops[segment.ops[-1]]
-    return isinstance(op, Graining) and op.known_ahead(segment.size)
-
-
-def run(
-    segments: Sequence[Segment],
-    ops: Sequence[Transform],
-    source: Tensor,
-    params: Placed[Params],
-    draws: Placed[ViewDraw],
-    views: int,
-    parts: Sequence[Part] | None = None,
-    unit: bool = False,
-) -> Tensor:
-    """Views `[R, views, C, h, w]` of the pictures `source` `[R, C, H, W]`.
-
-    `params[i]` and `draws[i]` belong to `ops[i]`; of those that `parts` cover nothing is
-    read. `unit`: clamp the views to 0..1 at last.
-    """
-    if parts is None:
-        parts = prepare(segments, ops, params, draws, source)
-    pictures = source  # [R, C, H, W] as long as all views of a run are equal
-    masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
-    clamped = not unit
-    for segment, part in zip(segments, parts, strict=True):
-        if isinstance(part, Touch):
-            grain = part.grain or _grain(segment, ops, params, draws)
-            last = unit and segment is segments[-1]
-            pictures = _touched(pictures, views, part.tone, grain, masks, last)
-            clamped, masks = clamped or last, ()
-            continue
-        if masks:
-            pictures, masks = touched(pictures, Tone(), masks=masks), ()
-        if isinstance(part, Route):
-            pictures, masks = follow(pictures, part, views)
-        else:
-            pictures = _pixelwise(segment, ops, pictures, params, draws, views)
-    if masks or not clamped:
-        pictures = _touched(pictures, views, Tone(), None, masks, not clamped)
-    return _spread(pictures, views)
-
-
 def _touched(
-    pictures: Tensor, views: int, tone: Tone, grain: Grain | None, masks: Sequence[Tensor],
-    unit: bool,
+    pixels: Tensor, views: int, tone: Tone, grain: Grain | None, masks: Sequence[Tensor],
+    clamp: bool,
 ) -> Tensor:
-    """`touched`, for views or for pictures that all views of a run share."""
-    if pictures.ndim == 5:
-        return touched(pictures, tone, grain, masks, unit)
+    """`touched`, for views or for images that all views of a run share."""
+    if pixels.ndim == 5:
+        return touched(pixels, tone, grain, masks, clamp)
     if tone.alike and grain is None:
-        return touched(pictures[:, None], tone, None, masks, unit)[:, 0]
-    return touched(_spread(pictures, views), tone, grain, masks, unit)
+        return touched(pixels[:, None], tone, None, masks, clamp)[:, 0]
+    return touched(_spread(pixels, views), tone, grain, masks, clamp)
 
 
-def _spread(pictures: Tensor, views: int) -> Tensor:
-    """Pictures that all views of a run share, as these views."""
-    if pictures.ndim == 5:
-        return pictures
-    return pictures[:, None].expand(-1, views, -1, -1, -1)
-
-
-def _stages(
-    segment: Segment,
-    ops: Sequence[Transform],
-    params: Placed[Params],
-    draws: Placed[ViewDraw],
-    like: Tensor,
-) -> list[Stage]:
-    size = segment.size
-    stages: list[Stage] = []
-    for index in segment.ops:
-        op, p = ops[index], params[index]
-        assert isinstance(op, Geometry)
-        drawn = op.sample(draws[index], p, size)
-        stages += op.stages(size, p, drawn, like)
-        size = op.out_size(size, p)
-    return stages + resize_stages(size, segment.out, like)
-
-
-def _tone(
-    segment: Segment, ops: Sequence[Transform], params: Placed[Params],
-    draws: Placed[ViewDraw],
-) -> Tone:
-    """All tones of a segment in one."""
-    tone = Tone()
-    for index in segment.ops:
-        op = ops[index]
-        if isinstance(op, Toning):
-            p = params[index]
-            tone = tone.then(op.tone(p, op.sample(draws[index], p, segment.size)))
-    return tone
-
-
-def _grain(
-    segment: Segment, ops: Sequence[Transform], params: Placed[Params], draws: Placed[ViewDraw]
-) -> Grain | None:
-    """The noise at the end of a segment, if there is one."""
-    index = segment.ops[-1]
-    op = ops[index]
-    if not isinstance(op, Graining):
-        return None
-    p = params[index]
-    grain = op.grain(p, op.sample(draws[index], p, segment.size), segment.size)
-    if segment.noise_gain == 1.0:
-        return grain
-    return Grain(grain.values, grain.strength * segment.noise_gain)
-
-
-def _pixelwise(
-    segment: Segment,
-    ops: Sequence[Transform],
-    pictures: Tensor,
-    params: Placed[Params],
-    draws: Placed[ViewDraw],
-    views: int,
-) -> Tensor:
-    """One pixelwise transform; views stay one picture per run while they are equal."""
-    (index,) = segment.ops
-    op, p = ops[index], params[index]
-    assert isinstance(op, Pixelwise)
-    alike = pictures.ndim == 4 and not op.random and not _differs(p)
-    wide = _spread(pictures, 1 if alike else views)
-    changed = op.apply(wide, p, op.sample(draws[index], p, segment.size))
-    return changed[:, 0] if alike else changed
+def _spread(pixels: Tensor, views: int) -> Tensor:
+    """Images `[R, C, H, W]` that all views of a run share, as these views; views as they are."""
+    if pixels.ndim == 5:
+        return pixels
+    return pixels[:, None].expand(-1, views, -1, -1, -1)
 
 
 def _differs(p: Params) -> bool:

@@ -32,10 +32,10 @@ from clipig.ops.kernels.sampling import (
 )
 from clipig.ops.transforms import TRANSFORMS
 from clipig.ops.transforms.base import Geometry, Transform
-from clipig.ops.transforms.chain import arrange, run
+from clipig.ops.transforms.chain import Chain
 from tests.support.ops_contract import SEEDS, params, picture, view_draw
 
-Chain = list[tuple[Geometry, SimpleNamespace]]
+Moves = list[tuple[Geometry, SimpleNamespace]]
 
 
 def sample(source: Tensor, stages: list[Stage], out: Shape, views: int) -> Tensor:
@@ -48,8 +48,8 @@ def sample(source: Tensor, stages: list[Stage], out: Shape, views: int) -> Tenso
     return read
 
 
-def build(*entries: tuple[str, dict[str, Any]]) -> Chain:
-    chain: Chain = []
+def build(*entries: tuple[str, dict[str, Any]]) -> Moves:
+    chain: Moves = []
     for name, fields in entries:
         op = TRANSFORMS[name](**fields)
         assert isinstance(op, Geometry)
@@ -58,7 +58,7 @@ def build(*entries: tuple[str, dict[str, Any]]) -> Chain:
 
 
 def stages_of(
-    chain: Chain, size: Shape, views: int, runs: int = 1
+    chain: Moves, size: Shape, views: int, runs: int = 1
 ) -> tuple[list[Stage], list[Shape]]:
     size = (size[0], size[1])
     like, stages, sizes = torch.zeros(1), [], [size]
@@ -70,13 +70,13 @@ def stages_of(
     return stages, sizes  # type: ignore[return-value]
 
 
-def fused(chain: Chain, source: Tensor, views: int = 3) -> Tensor:
+def fused(chain: Moves, source: Tensor, views: int = 3) -> Tensor:
     stages, sizes = stages_of(chain, source.shape[-2:], views, len(source))
     flat = [stage for each in stages for stage in each]  # type: ignore[union-attr]
     return sample(source, flat, sizes[-1], views)
 
 
-def one_by_one(chain: Chain, source: Tensor, views: int = 3) -> Tensor:
+def one_by_one(chain: Moves, source: Tensor, views: int = 3) -> Tensor:
     stages, sizes = stages_of(chain, source.shape[-2:], views, len(source))
     for each, out in zip(stages, sizes[1:], strict=True):
         source = sample(source, each, out, views)  # type: ignore[arg-type]
@@ -366,13 +366,13 @@ def test_views_of_views() -> None:
                             TRANSFORMS["add"](value=0.1), TRANSFORMS["rotate"](degree=20)]
     ps = [params(op) for op in ops]
     source = picture(2, 3, 64, 64)
-    segments = arrange(ops, ps, (64, 64), (20, 20))
-    assert [s.fused for s in segments] == [False, True, False, True]
+    chain = Chain.arrange(ops, ps, (64, 64), (20, 20))
+    assert [s.fused for s in chain.segments] == [False, True, False, True]
     draws = [view_draw(SEEDS[:2], 3, stream=i) for i in range(4)]
-    views = run(segments, ops, source, ps, draws, 3)
+    views = chain.run(source, ps, draws, 3)
     assert views.shape == (2, 3, 3, 20, 20)
     draws = [view_draw(SEEDS[1:2], 3, stream=i) for i in range(4)]
-    alone = run(segments, ops, source[1:], ps, draws, 3)
+    alone = chain.run(source[1:], ps, draws, 3)
     torch.testing.assert_close(alone[0], views[1], atol=1e-5, rtol=0)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipig.ops.kernels.resizing import reduction_gain
 from clipig.ops.transforms import RESIZING, TRANSFORMS, Geometry, Pixelwise, Transform
-from clipig.ops.transforms.chain import ChainError, arrange, run
+from clipig.ops.transforms.chain import Chain, ChainError
 from clipig.rng import Draw, Slices, ViewDraw
 from tests.support.ops_contract import SEEDS, one_run, params, picture, subclasses, view_draw
 
@@ -66,8 +66,8 @@ def once(
     p = params(op, source.device) if p is None else p
     size = (source.shape[-2], source.shape[-1])
     draw = view_draw(SEEDS[: len(source)], views) if draw is None else draw
-    segments = arrange([op], [p], size, op.out_size(size, p))
-    return run(segments, [op], source, [p], [draw], views)
+    chain = Chain.arrange([op], [p], size, op.out_size(size, p))
+    return chain.run(source, [p], [draw], views)
 
 
 def make(name: str, **fields: Any) -> Transform:
@@ -205,7 +205,7 @@ def test_border_by_slices(pic: Tensor, width: int, height: int) -> None:
 def test_kernels_that_do_not_fit_are_refused() -> None:
     op = make("blur", kernel_size=[3, 40])
     with pytest.raises(ChainError, match="a kernel of 3x41 needs a picture of more than 1x20"):
-        arrange([op], [params(op)], SIZE, SIZE)
+        Chain.arrange([op], [params(op)], SIZE, SIZE)
 
 
 # ------------------------------------------------------------------ noise
@@ -431,7 +431,7 @@ def test_random_crop_takes_every_place_alike() -> None:
     close(views[0, 0], ramp[0, 0, :, int(left[0]) : int(left[0]) + 10], 1e-4)
     op = make("random_crop", size=[10, 6])
     with pytest.raises(ChainError, match="10x6 does not fit into the view, which is 12x5"):
-        arrange([op], [params(op)], (5, 12), (5, 5))
+        Chain.arrange([op], [params(op)], (5, 12), (5, 5))
 
 
 def test_crop_fractions_and_pixels(pic: Tensor) -> None:
@@ -577,7 +577,7 @@ def test_parameters_may_differ_by_run_and_view(name: str, fields: dict[str, Any]
 # --------------------------------------------------- chains: what is done where
 
 
-def chain(*entries: tuple[str, dict[str, Any]]) -> tuple[list[Transform], list[SimpleNamespace]]:
+def built(*entries: tuple[str, dict[str, Any]]) -> tuple[list[Transform], list[SimpleNamespace]]:
     ops = [make(name, **fields) for name, fields in entries]
     return ops, [params(op) for op in ops]
 
@@ -593,8 +593,8 @@ METHOD_1 = (
 
 
 def test_arrange_moves_the_reduction_forward() -> None:
-    ops, ps = chain(*METHOD_1)
-    first, touch = arrange(ops, ps, (224, 224), (64, 64))
+    ops, ps = built(*METHOD_1)
+    first, touch = Chain.arrange(ops, ps, (224, 224), (64, 64)).segments
     assert (first.ops, first.size, first.out, first.fused) == ((0, 1), (224, 224), (64, 64), True)
     assert touch.ops == (2, 3, 4)
     assert touch.size == touch.out == (64, 64)
@@ -603,22 +603,23 @@ def test_arrange_moves_the_reduction_forward() -> None:
 
 
 def test_arrange_does_not_pass_what_it_must_not() -> None:
-    ops, ps = chain(("mul", {"factor": 2}), ("blur", {}), ("mul", {"factor": 2}))
-    sizes = [(s.ops, s.size, s.out) for s in arrange(ops, ps, (40, 40), (20, 20))]
+    ops, ps = built(("mul", {"factor": 2}), ("blur", {}), ("mul", {"factor": 2}))
+    sizes = [(s.ops, s.size, s.out) for s in Chain.arrange(ops, ps, (40, 40), (20, 20)).segments]
     assert sizes == [((0,), (40, 40), (40, 40)), ((1,), (40, 40), (40, 40)),
                      ((), (40, 40), (20, 20)), ((2,), (20, 20), (20, 20))]
-    enlarged = arrange(ops, ps, (40, 40), (80, 80))
+    enlarged = Chain.arrange(ops, ps, (40, 40), (80, 80)).segments
     assert [s.ops for s in enlarged] == [(0,), (1,), (2,), ()]
-    mixed = arrange(ops, ps, (40, 40), (80, 20))
+    mixed = Chain.arrange(ops, ps, (40, 40), (80, 20)).segments
     assert [s.ops for s in mixed] == [(0,), (1,), (2,), ()]
-    assert arrange([], [], (40, 40), (40, 40)) == ()
-    assert [s.ops for s in arrange(ops, ps, (40, 40), (40, 40))] == [(0,), (1,), (2,)]
+    assert Chain.arrange([], [], (40, 40), (40, 40)).segments == ()
+    same = Chain.arrange(ops, ps, (40, 40), (40, 40)).segments
+    assert [s.ops for s in same] == [(0,), (1,), (2,)]
 
 
 def test_arrange_names_the_transform_that_fails() -> None:
-    ops, ps = chain(("resize", {"size": 10}), ("random_crop", {"size": 11}))
+    ops, ps = built(("resize", {"size": 10}), ("random_crop", {"size": 11}))
     with pytest.raises(ChainError) as error:
-        arrange(ops, ps, (40, 40), (20, 20))
+        Chain.arrange(ops, ps, (40, 40), (20, 20))
     assert error.value.index == 1
     assert "10x10 here" in error.value.message
 
@@ -628,9 +629,9 @@ def test_moved_reduction_gives_the_same_views() -> None:
     source = torch.rand(3, 3, 96, 96)
     for name, tolerance in (("add", 1e-5), ("mul", 1e-5), ("random_contrast", 1e-5),
                             ("mean", 2e-3), ("color_jitter", 2e-3)):
-        ops, ps = chain((name, EXAMPLES[name][0]))
-        moved = run(arrange(ops, ps, (96, 96), (28, 28)), ops, source, ps, draws(1), 4)
-        full = run(arrange(ops, ps, (96, 96), (96, 96)), ops, source, ps, draws(1), 4)
+        ops, ps = built((name, EXAMPLES[name][0]))
+        moved = Chain.arrange(ops, ps, (96, 96), (28, 28)).run(source, ps, draws(1), 4)
+        full = Chain.arrange(ops, ps, (96, 96), (96, 96)).run(source, ps, draws(1), 4)
         expected = tv.resize(full.flatten(0, 1), [28, 28], antialias=True)
         close(moved.flatten(0, 1), expected, tolerance)
     marked = {n for n, c in TRANSFORMS.items() if getattr(c, "commutes", "") == "linear"}
@@ -639,10 +640,10 @@ def test_moved_reduction_gives_the_same_views() -> None:
 
 @pytest.mark.parametrize("name", ["noise", "bwnoise", "uniform_noise"])
 def test_moved_noise_has_the_strength_of_the_reduced(name: str) -> None:
-    ops, ps = chain((name, {"std": 0.4}))
+    ops, ps = built((name, {"std": 0.4}))
     black = torch.zeros(3, 3, 96, 80)
-    moved = run(arrange(ops, ps, (96, 80), (28, 20)), ops, black, ps, draws(1, views=20), 20)
-    full = run(arrange(ops, ps, (96, 80), (96, 80)), ops, black, ps, draws(1, views=20), 20)
+    moved = Chain.arrange(ops, ps, (96, 80), (28, 20)).run(black, ps, draws(1, views=20), 20)
+    full = Chain.arrange(ops, ps, (96, 80), (96, 80)).run(black, ps, draws(1, views=20), 20)
     reduced = tv.resize(full.flatten(0, 1), [28, 20], antialias=True)
     assert float(moved.std() / reduced.std()) == pytest.approx(1, abs=0.02)
     # correlation of neighbours, which the moved noise does not have
@@ -651,19 +652,19 @@ def test_moved_noise_has_the_strength_of_the_reduced(name: str) -> None:
 
 
 def test_chain_batched_equals_alone() -> None:
-    ops, ps = chain(*METHOD_1)
+    ops, ps = built(*METHOD_1)
     source = picture(3, 3, 96, 96)
-    segments = arrange(ops, ps, (96, 96), (48, 48))
-    together = run(segments, ops, source, ps, draws(5), 4)
+    chain = Chain.arrange(ops, ps, (96, 96), (48, 48))
+    together = chain.run(source, ps, draws(5), 4)
     assert together.shape == (3, 4, 3, 48, 48)
     for i in range(3):
-        alone = run(segments, ops, source[i : i + 1], ps, draws(5, SEEDS[i : i + 1]), 4)
+        alone = chain.run(source[i : i + 1], ps, draws(5, SEEDS[i : i + 1]), 4)
         close(alone[0], together[i])
 
 
 def test_views_stay_shared_until_something_random() -> None:
-    ops, ps = chain(("mul", {"factor": 0.5}), ("blur", {}))
+    ops, ps = built(("mul", {"factor": 0.5}), ("blur", {}))
     source = picture(2, 3, 20, 20)
-    views = run(arrange(ops, ps, (20, 20), (20, 20)), ops, source, ps, draws(2), 5)
+    views = Chain.arrange(ops, ps, (20, 20), (20, 20)).run(source, ps, draws(2), 5)
     assert views.shape == (2, 5, 3, 20, 20)
     assert views.stride(1) == 0
