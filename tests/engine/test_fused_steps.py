@@ -36,10 +36,6 @@ def test_pieces_cover_everything_once(
     shape: tuple[int, ...], floats: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "floats", lambda: floats)
-    seen = torch.zeros(shape)
-    for runs, views in tiles.tiles(seen):
-        seen[runs, views] += 1
-    assert bool((seen == 1).all())
     flat = torch.zeros(shape)
     for (piece,) in tiles.pieces(flat):
         piece += 1
@@ -76,13 +72,9 @@ TONES = {
 }
 
 
-@pytest.mark.parametrize("floats", [70, 1000, 10**9])
 @pytest.mark.parametrize("extras", ["", "grain", "masks unit", "grain masks unit"])
 @pytest.mark.parametrize("tone", TONES)
-def test_touching_views_is_its_formula(
-    tone: str, extras: str, floats: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiles, "floats", lambda: floats)
+def test_touching_views_is_its_formula(tone: str, extras: str) -> None:
     noise = Grain(numbers(3, 4, 1, 6, 5) - 0.5, numbers(1, 4, 3, 1, 1))
     grain = noise if "grain" in extras else None
     masks = [numbers(3, 4, 6, 5), numbers(1, 4, 6, 5, seed=1)] if "masks" in extras else []
@@ -101,7 +93,7 @@ def test_touching_views_is_its_formula(
 
 def test_gradient_passes_the_clamp_at_both_ends() -> None:
     x = torch.tensor([-0.1, 0.0, 0.5, 1.0, 1.1]).view(1, 1, 1, 1, 5).requires_grad_(True)
-    views = touched(x, Tone(), unit=True)
+    views = touched(x, Tone(), clamp=True)
     (grad,) = torch.autograd.grad(views.sum(), x)
     assert grad.flatten().tolist() == [0, 1, 1, 1, 0]
     torch.testing.assert_close(views.flatten(), torch.tensor([0, 0, 0.5, 1, 1]))

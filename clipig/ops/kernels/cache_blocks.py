@@ -25,30 +25,10 @@ def whole(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def tiles(views: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Runs and views of `[R, N, C, H, W]`, piece by piece."""
-    runs, count = views.shape[:2]
-    if whole(views.device) or views.numel() <= floats() or not views.numel():
-        yield slice(0, runs), slice(0, count)
-        return
-    each = views.numel() // (runs * count)
-    wide = max(1, floats() // each)
-    high = max(1, wide // count)
-    for run in range(0, runs, high):
-        for view in range(0, count, min(wide, count)):
-            yield slice(run, min(run + high, runs)), slice(view, min(view + wide, count))
-
-
 def run_blocks(runs: int, each: int, device: torch.device) -> list[slice]:
     """Runs of `each` numbers, some at a time."""
     size = runs if whole(device) else max(1, round(floats() / max(each, 1)))
     return [slice(i, min(i + size, runs)) for i in range(0, runs, size)]
-
-
-def cut(values: Tensor, runs: slice, views: slice) -> Tensor:
-    """The part of `[R|1, N|1, ...]` that belongs to a piece."""
-    return values[runs if values.shape[0] > 1 else slice(None),
-                  views if values.shape[1] > 1 else slice(None)]
 
 
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

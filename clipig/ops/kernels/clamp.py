@@ -28,7 +28,9 @@ class _Inside(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
-        out: Tensor = torch.ops.aten.hardtanh_backward(grads[0], x, _LOW, _HIGH)
+        # encoders may give their gradient channels-last; all that follows would be slow
+        grad = grads[0].contiguous()
+        out: Tensor = torch.ops.aten.hardtanh_backward(grad, x, _LOW, _HIGH)
         return out
 
 
@@ -38,16 +40,6 @@ def clamp_unit(x: Tensor) -> Tensor:
     torch's clamp (2.15) blocks it at the ends, where a clamped canvas has many pixels.
     """
     return _Inside.apply(x)  # type: ignore[no-any-return]
-
-
-def mark_unit_(x: Tensor) -> None:
-    """Clamp in place to a hair more than 0..1: what was outside can be told from 0 and 1."""
-    x.clamp_(_LOW, _HIGH)
-
-
-def unit_gradient_(grad: Tensor, marked: Tensor) -> None:
-    """What `clamp_unit` would let pass of a gradient, in place, after `mark_unit_`."""
-    torch.ops.aten.hardtanh_backward.grad_input(grad, marked, _LOW, _HIGH, grad_input=grad)
 
 
 class _Inward(torch.autograd.Function):
