@@ -30,8 +30,8 @@ from torchvision.transforms.functional import InterpolationMode, rotate
 from benchmarks.random_checkpoint import build_random_model, write_random_checkpoint
 from clipig import encoders
 from clipig.config.load import load
+from clipig.encoders.architecture import MEAN, STD
 from clipig.encoders.clip_package import import_clip
-from clipig.encoders.towers import MEAN, STD
 from clipig.engine.execution import Settings
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory

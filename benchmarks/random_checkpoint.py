@@ -81,23 +81,20 @@ ARCHITECTURES = {
 }
 
 
+def clip_model(a: Architecture) -> torch.nn.Module:
+    """A `clip.model.CLIP` of these sizes."""
+    model: torch.nn.Module = import_clip_model().CLIP(
+        a.embed, a.size, a.vision_layers, a.vision_width, a.patch, a.context, a.vocabulary,
+        a.text_width, a.text_heads, a.text_layers,
+    )
+    return model
+
+
 def build_random_model(name: str, seed: int = 0) -> torch.nn.Module:
     """A `clip.model.CLIP` in eval mode, float32, the same for the same seed."""
-    a = ARCHITECTURES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model: torch.nn.Module = import_clip_model().CLIP(
-            a.embed,
-            a.size,
-            a.vision_layers,
-            a.vision_width,
-            a.patch,
-            a.context,
-            a.vocabulary,
-            a.text_width,
-            a.text_heads,
-            a.text_layers,
-        )
+        model = clip_model(ARCHITECTURES[name])
         _liven(model)
     return model.eval()
 

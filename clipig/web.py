@@ -1,24 +1,43 @@
-"""Things from the web, small enough for memory: where they are kept, how they are asked for."""
+"""Things from the web: where they are kept, how they are asked for, limits in bytes and time.
+
+A download is written to `FILE.part`, resumed where the server allows it, checked
+against its sha256, and only then renamed to `FILE`: a file under its final name is
+whole. A lock file keeps two processes from writing at once.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import http.client
 import os
+import re
+import shutil
+import threading
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TypeVar
 
-from clipig.errors import ImageError
+from clipig.errors import EncoderError, ImageError
+from clipig.files import file_sha256
+
+T = TypeVar("T")
+BytesDone = Callable[[int, int | None], None]
+"""Called with the bytes that are here and the total, None where the server does not say."""
 
 CACHE_VARIABLE = "CLIPIG_CACHE"
 AGENT = {"User-Agent": "clipig"}
 TIMEOUT = 20.0  # seconds without a byte
-_DEADLINE = 120.0  # seconds for the whole
-MAX_BYTES = 64 << 20
+DEADLINE = 60.0  # seconds for a whole image, or for the headers of an answer
+ATTEMPTS = 4  # requests for one file
+MIN_RATE = 16 << 10  # bytes per second, on average after `DEADLINE`
+MAX_BYTES = 64 << 20  # of an image
+MAX_WEIGHTS = 16 << 30  # bytes of a file of weights
 _CHUNK = 1 << 16
 
 
@@ -33,6 +52,12 @@ def cache_dir(cache: Path | None = None) -> Path:
     return Path(platformdirs.user_cache_dir("clipig"))
 
 
+def is_offline() -> bool:
+    """Whether nothing may be downloaded: $CLIPIG_OFFLINE or $HF_HUB_OFFLINE is set and not 0."""
+    values = [os.environ.get(name, "") for name in ("CLIPIG_OFFLINE", "HF_HUB_OFFLINE")]
+    return any(value.lower() not in ("", "0", "no", "off", "false") for value in values)
+
+
 def describe_fault(fault: BaseException) -> str:
     """A network fault in a few words."""
     if isinstance(fault, urllib.error.HTTPError):
@@ -40,8 +65,6 @@ def describe_fault(fault: BaseException) -> str:
     if isinstance(fault, urllib.error.URLError):
         inner = fault.reason
         return describe_fault(inner) if isinstance(inner, OSError) else str(inner)
-    if isinstance(fault, TimeoutError):
-        return "timed out"
     if isinstance(fault, OSError) and fault.strerror:
         return fault.strerror.lower()
     return str(fault) or type(fault).__name__
@@ -95,33 +118,87 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def fetch_picture(url: str, *, timeout: float = TIMEOUT, limit: int = MAX_BYTES) -> bytes:
-    """The bytes behind an address, at most `limit`; `ImageError` naming the address.
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Run a function, but wait for it no longer than `seconds`.
 
-    A server that says that it sends something else than a picture is believed.
+    Time-outs of sockets count from byte to byte, and not at all while a name is looked up.
+
+    Args:
+        seconds: How long to wait.
+        work: Runs in a thread of its own, which ends by itself when it is given up.
+
+    Returns:
+        What `work` returns.
+
+    Raises:
+        TimeoutError: It took longer.
+    """
+    results: list[T] = []
+    faults: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as fault:  # raised again by the caller
+            faults.append(fault)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if faults:
+        raise faults[0]
+    if not results:
+        raise TimeoutError(f"not complete after {seconds:g} s")
+    return results[0]
+
+
+def fetch_picture(
+    url: str, *, timeout: float = TIMEOUT, limit: int = MAX_BYTES, deadline: float = DEADLINE
+) -> bytes:
+    """Fetch the image behind an address.
+
+    A server that says that it sends something else than an image is believed.
+
+    Args:
+        url: An http or https address.
+        timeout: Seconds without a byte.
+        limit: Maximum size in bytes.
+        deadline: Seconds for the whole, looking up the name of the host included.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        ImageError: It cannot be fetched, is no image or too large; the address is named.
     """
     request = urllib.request.Request(to_ascii_url(url), headers={**AGENT, "Accept": "image/*"})
-    end = time.monotonic() + _DEADLINE
     try:
-        with urllib.request.build_opener(_WebOnly).open(request, timeout=timeout) as answer:
-            kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
-            if answer.status != 200:
-                raise ImageError(f"{url}: the server says {answer.status} {answer.reason}")
-            if kind and not kind.startswith("image/") and kind not in _UNTOLD:
-                raise ImageError(f"{url}: the server sent {kind}, no picture")
-            length = answer.headers.get("Content-Length", "")
-            whole = int(length) if length.isdigit() else None
-            if whole is not None and whole > limit:
-                raise ImageError(_too_large(url, limit))
-            data = bytearray()
-            while chunk := answer.read(_CHUNK):
-                data += chunk
-                if len(data) > limit:
-                    raise ImageError(_too_large(url, limit))
-                if time.monotonic() > end:
-                    raise ImageError(f"{url}: not complete after {_DEADLINE:g} s")
+        return within(deadline, lambda: _receive_image(url, request, timeout, limit, deadline))
     except (OSError, http.client.HTTPException, ValueError) as fault:
         raise ImageError(f"{url}: cannot be fetched: {describe_fault(fault)}") from fault
+
+
+def _receive_image(
+    url: str, request: urllib.request.Request, timeout: float, limit: int, deadline: float
+) -> bytes:
+    end = time.monotonic() + deadline  # a thread that was given up ends, too
+    with urllib.request.build_opener(_WebOnly).open(request, timeout=timeout) as answer:
+        kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
+        if answer.status != 200:
+            raise ImageError(f"{url}: the server says {answer.status} {answer.reason}")
+        if kind and not kind.startswith("image/") and kind not in _UNTOLD:
+            raise ImageError(f"{url}: the server sent {kind}, no picture")
+        length = answer.headers.get("Content-Length", "")
+        whole = int(length) if length.isdigit() else None
+        if whole is not None and whole > limit:
+            raise ImageError(_too_large(url, limit))
+        data = bytearray()
+        while chunk := answer.read1(_CHUNK):
+            data += chunk
+            if len(data) > limit:
+                raise ImageError(_too_large(url, limit))
+            if time.monotonic() > end:
+                raise ImageError(f"{url}: not complete after {deadline:g} s")
     if whole is not None and len(data) < whole:
         raise ImageError(f"{url}: the connection was cut at {len(data)} of {whole} bytes")
     return bytes(data)
@@ -132,3 +209,211 @@ _UNTOLD = ("application/octet-stream", "binary/octet-stream")
 
 def _too_large(url: str, limit: int) -> str:
     return f"{url}: larger than {limit >> 20} MB, the limit for pictures"
+
+
+class _Unfit(Exception):
+    """An answer that cannot be used; `again` says whether another request makes sense."""
+
+    def __init__(self, message: str, again: bool = True):
+        self.again = again
+        super().__init__(message)
+
+
+def download(
+    url: str,
+    target: Path,
+    sha256: str,
+    *,
+    progress: BytesDone | None = None,
+    timeout: float = TIMEOUT,
+    attempts: int = ATTEMPTS,
+    backoff: float = 1.0,
+    limit: int = MAX_WEIGHTS,
+) -> Path:
+    """Download a file and check its sha256.
+
+    A cut connection is resumed; the bytes that have come stay in `target.part` for the next call.
+
+    Args:
+        url: An http or https address.
+        target: Where the file belongs; its folder is made.
+        sha256: The hex checksum it must have.
+        progress: Told how far it is.
+        timeout: Seconds without a byte.
+        attempts: Maximum number of requests, `backoff * 2**k` seconds apart.
+        backoff: Seconds before the second request.
+        limit: Maximum size in bytes.
+
+    Returns:
+        `target`.
+
+    Raises:
+        EncoderError: It cannot be had or cannot be written.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise EncoderError(f"{url}: only http and https addresses are fetched")
+    part = target.with_name(target.name + ".part")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(target.with_name(target.name + ".lock")):
+            if _fits(target, sha256):
+                return target  # another process was faster
+            _attempt(url, part, sha256, progress, timeout, attempts, backoff, limit)
+            os.replace(part, target)
+    except OSError as fault:
+        if fault.errno == errno.ENOSPC:
+            free = shutil.disk_usage(target.parent).free >> 20
+            raise EncoderError(
+                f"the disk is full ({free} MB left in {target.parent}); "
+                f"make room or set {CACHE_VARIABLE} to another folder"
+            ) from fault
+        raise EncoderError(
+            f"{fault.filename or target} cannot be written: {fault.strerror or fault}; "
+            f"{CACHE_VARIABLE} names another folder"
+        ) from fault
+    return target
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Wait until no other process is inside; without a lock where the file system has none."""
+    import filelock
+
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire()
+    except NotImplementedError:
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _fits(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
+
+
+def _attempt(
+    url: str,
+    part: Path,
+    sha256: str,
+    progress: BytesDone | None,
+    timeout: float,
+    attempts: int,
+    backoff: float,
+    limit: int,
+) -> None:
+    """Requests until `part` is whole and its checksum fits."""
+    resumed = part.exists() and part.stat().st_size > 0  # maybe from another file's time
+    last = "no attempt was made"
+    for attempt in range(attempts):
+        if attempt:
+            time.sleep(backoff * 2 ** (attempt - 1))
+        try:
+            _receive(url, part, progress, timeout, limit)
+        except _Unfit as fault:
+            last = str(fault)
+            if not fault.again:
+                raise EncoderError(f"{url}: {last}") from fault
+            continue
+        if _fits(part, sha256):
+            return
+        part.unlink()
+        if not resumed:
+            raise EncoderError(f"{url}: the checksum of what came is wrong; it was removed")
+        resumed, last = False, "the checksum of what came is wrong"
+    raise EncoderError(f"{url}: {last} (after {attempts} attempts)")
+
+
+def _receive(
+    url: str, part: Path, progress: BytesDone | None, timeout: float, limit: int
+) -> None:
+    """One request: append to `part` what it lacks. `_Unfit` for a fault of the network."""
+    have = part.stat().st_size if part.exists() else 0
+    try:
+        answer = within(DEADLINE, lambda: _ask(url, have, timeout))
+    except urllib.error.HTTPError as fault:
+        fault.close()
+        if fault.code == 416:  # nothing beyond what is here: whole, or not this file
+            if _content_range(fault.headers.get("Content-Range"))[1] == have:
+                return
+            part.unlink()
+            raise _Unfit("the server refused to resume") from fault
+        again = fault.code in (408, 425, 429) or fault.code >= 500
+        raise _Unfit(describe_fault(fault), again) from fault
+    except (OSError, http.client.HTTPException) as fault:
+        raise _Unfit(describe_fault(fault)) from fault
+    except ValueError as fault:
+        raise _Unfit(f"no valid address: {fault}", again=False) from fault
+    with answer:
+        length = answer.headers.get("Content-Length")
+        coming = int(length) if length and length.isdigit() else None
+        start = _content_range(answer.headers.get("Content-Range"))[0]
+        if not (answer.status == 206 and start == have):
+            have = 0  # the server sends the whole file
+            if answer.status == 206 and start not in (None, 0):
+                raise _Unfit("the server sends another part than asked for", again=False)
+        total = None if coming is None else have + coming
+        if total is not None and total > limit:
+            raise _Unfit(_too_long(total, limit), again=False)
+        with part.open("r+b" if have else "wb") as file:
+            file.seek(have)
+            have = _append(answer, file, have, total, limit, progress)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and have != total:
+        raise _Unfit(f"the connection was cut at {have} of {total} bytes")
+
+
+def _ask(url: str, have: int, timeout: float) -> Any:
+    headers = {**AGENT, "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+    request = urllib.request.Request(url, headers=headers)
+    return urllib.request.build_opener(_WebOnly).open(request, timeout=timeout)
+
+
+def _append(
+    answer: http.client.HTTPResponse, file: BinaryIO, have: int, total: int | None, limit: int,
+    progress: BytesDone | None,
+) -> int:
+    """Write the rest of an answer; returns the bytes of the file. `_Unfit` if slow or endless."""
+    begun, first = time.monotonic(), have
+    while chunk := _read(answer):
+        if have + len(chunk) > limit:
+            raise _Unfit(_too_long(have + len(chunk), limit), again=False)
+        file.write(chunk)
+        have += len(chunk)
+        if progress is not None:
+            progress(have, total)
+        seconds = time.monotonic() - begun
+        if seconds > DEADLINE and have - first < MIN_RATE * seconds:
+            raise _Unfit(f"slower than {MIN_RATE >> 10} KB/s")
+    return have
+
+
+def _read(answer: http.client.HTTPResponse) -> bytes:
+    try:
+        return answer.read1(_CHUNK)
+    except http.client.IncompleteRead as fault:
+        return fault.partial
+    except (OSError, http.client.HTTPException) as fault:
+        raise _Unfit(f"the connection was cut: {describe_fault(fault)}") from fault
+
+
+def _too_long(size: int, limit: int) -> str:
+    return f"{size >> 20} MB or more are sent, expected at most {limit >> 20} MB"
+
+
+def _content_range(text: str | None) -> tuple[int | None, int | None]:
+    """First byte and total of a Content-Range header, each None if missing."""
+    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
+    if not found:
+        return None, None
+    first, total = found.groups()
+    return (
+        int(first) if first else None,
+        int(total) if total and total != "*" else None,
+    )

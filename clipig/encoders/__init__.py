@@ -6,7 +6,7 @@
 Importing this package does not import torch. May import: `web`, `files`, `errors`.
 """
 
-from clipig.encoders.names import model_names, resolve
-from clipig.encoders.registry import load
+from clipig.encoders.names import model_names
+from clipig.encoders.registry import load, resolve
 
 __all__ = ["load", "model_names", "resolve"]

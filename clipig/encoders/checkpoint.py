@@ -1,78 +1,45 @@
-"""Checkpoint files to tensors. The files are not trusted: nothing in them is run.
+"""Checkpoint files to tensors by OpenAI's names. No code of a file is ever run.
 
-- `.safetensors`: numbers only by design;
+- `.safetensors`, `.sft`: tensors only, by design;
 - `torch.save` files: `torch.load(weights_only=True)`;
 - TorchScript archives (OpenAI's own files): see `torchscript`.
 
-Layouts: a bare state dict; open_clip's and lightning's `{"state_dict": {...}}`;
-names with `module.` (distributed training), `_orig_mod.` (torch.compile),
-`clip.` or `model.` before them.
+Wrappings: a bare state dict; open_clip's and lightning's `{"state_dict": {...}}`;
+prefixes of names are removed by `layouts`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from clipig.encoders.architecture import Architecture, infer_architecture
-from clipig.encoders.names import ASKED
-from clipig.encoders.protocol import EncoderInfo
 from clipig.encoders.torchscript import TorchScriptArchive
 from clipig.errors import EncoderError
+from clipig.files import open_regular
 
-_PREFIXES = ("module.", "_orig_mod.", "clip.", "model.", "clip_model.")
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
-_ANCHOR = "text_projection"  # a tensor that every CLIP has, under its bare name
-
-
-def checkpoint_info(name: str) -> EncoderInfo:
-    """Size, width, context and checksum of a checkpoint file; its tensors stay on the disk.
-
-    Raises `EncoderError` naming the file when it is missing, damaged or no CLIP.
-    """
-    path = checked_path(name)
-    architecture = _architecture(path, _stamp(path))
-    return EncoderInfo(
-        name,
-        architecture.size,
-        architecture.embed,
-        architecture.context,
-        ASKED,
-        f"sha256:{file_sha256(path)}",
-    )
-
-
-def read_state(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by OpenAI's names, on the CPU.
-
-    Raises `EncoderError` naming the file.
-    """
-    path = checked_path(str(path))
-    try:
-        return _read(path, shapes_only=False)
-    except EncoderError as fault:
-        raise EncoderError(f"{path}: {fault}") from fault
+_MAX_TENSORS = 20_000
+_SAFETENSORS = (".safetensors", ".sft")
+_FLOAT8 = "float8"
 
 
 def checked_path(name: str) -> Path:
-    """The path of an existing, non-empty file, or `EncoderError`."""
+    """Return the path of a regular file that is not empty, or raise `EncoderError`."""
     path = Path(name).expanduser()
     try:
         if path.is_dir():
             raise EncoderError(f"{path}: a folder, expected a checkpoint file")
         if not path.exists():
             raise EncoderError(f"{path}: no such checkpoint file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not file.read(1):
                 raise EncoderError(f"{path}: the file is empty")
     except OSError as fault:
@@ -80,52 +47,48 @@ def checked_path(name: str) -> Path:
     return path
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    about = path.stat()
-    return about.st_size, about.st_mtime_ns
+def read_tensors(path: Path, *, shapes_only: bool = False) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint file, by the names that stand in it.
 
+    Args:
+        path: The file.
+        shapes_only: Whether shapes are enough: tensors may be on the meta device or mapped.
 
-def file_sha256(path: Path) -> str:
-    """Hex sha256 of a file, remembered for the process while size and time stay the same."""
-    return _sha256(path.absolute(), _stamp(path))
+    Returns:
+        The tensors, on the CPU, in the dtype they are stored in.
 
-
-@lru_cache(maxsize=64)
-def _sha256(path: Path, stamp: tuple[int, int]) -> str:
-    del stamp  # part of the key only
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def _architecture(path: Path, stamp: tuple[int, int]) -> Architecture:
-    del stamp  # part of the key only
+    Raises:
+        EncoderError: The file is missing, damaged, hostile or holds something else; the
+            message names it.
+    """
+    path = checked_path(str(path))
     try:
-        state = _read(path, shapes_only=True)
-        return infer_architecture({k: tuple(v.shape) for k, v in state.items()})
+        found = _unwrapped(_read(path, shapes_only))
+        _check(found, shapes_only)
+        return found
     except EncoderError as fault:
         raise EncoderError(f"{path}: {fault}") from fault
 
 
-def _read(path: Path, *, shapes_only: bool) -> dict[str, Tensor]:
-    """`shapes_only`: tensors may be empty shells (meta device) or mapped, not read."""
-    with path.open("rb") as file:
+def stated_activation(path: Path) -> str | None:
+    """Return the class name of the activation in a TorchScript archive, None for other files."""
+    if path.suffix.lower() in _SAFETENSORS or not TorchScriptArchive.is_one(path):
+        return None
+    with TorchScriptArchive(path) as archive:
+        return archive.activation
+
+
+def _read(path: Path, shapes_only: bool) -> Any:
+    with open_regular(path) as file:
         head = file.read(512)
-    if path.suffix.lower() == ".safetensors":
-        found: Any = _read_safetensors(path, shapes_only)
-    elif TorchScriptArchive.is_one(path):
-        with TorchScriptArchive(path) as archive:
-            if shapes_only:
-                shapes = archive.shapes()
-                found = {k: torch.empty(v, device="meta") for k, v in shapes.items()}
-            else:
-                found = archive.tensors()
-    else:
-        found = _read_pickle(path, head, shapes_only)
-    return _bare_names(found)
+    if path.suffix.lower() in _SAFETENSORS:
+        return _read_safetensors(path, shapes_only)
+    if not TorchScriptArchive.is_one(path):
+        return _read_pickle(path, head, shapes_only)
+    with TorchScriptArchive(path) as archive:
+        if not shapes_only:
+            return archive.tensors()
+        return {k: torch.empty(v, device="meta") for k, v in archive.shapes().items()}
 
 
 def _read_safetensors(path: Path, shapes_only: bool) -> dict[str, Tensor]:
@@ -138,7 +101,7 @@ def _read_safetensors(path: Path, shapes_only: bool) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             shapes = {key: file.get_slice(key).get_shape() for key in file.keys()}  # noqa: SIM118
         return {key: torch.empty(shape, device="meta") for key, shape in shapes.items()}
-    except (SafetensorError, OSError, ValueError, RuntimeError) as fault:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError) as fault:
         raise EncoderError(f"damaged, or no safetensors file ({_first_line(fault)})") from fault
 
 
@@ -148,14 +111,14 @@ def _read_pickle(path: Path, head: bytes, shapes_only: bool) -> Any:
     if head.startswith(b"version https://git-lfs"):
         raise EncoderError("a Git LFS pointer, not the file itself: run `git lfs pull`")
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
-    if shapes_only and zipfile.is_zipfile(path):
-        options["mmap"] = True
     try:
+        if shapes_only and zipfile.is_zipfile(path):
+            options["mmap"] = True
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, **options)
     except pickle.UnpicklingError as fault:
-        alien = re.search(r"Unsupported (?:global|class):?(?: GLOBAL)? (\S+)", str(fault))
+        alien = re.search(r"(?:GLOBAL|Unsupported (?:global|class):?) ([\w.]+)", str(fault))
         if alien is None:
             raise EncoderError("damaged, or no checkpoint") from fault
         raise EncoderError(
@@ -171,8 +134,8 @@ def _first_line(fault: BaseException) -> str:
     return lines[0][:160]
 
 
-def _bare_names(found: Any) -> dict[str, Tensor]:
-    """Unwrap the layouts named above to tensors by OpenAI's names."""
+def _unwrapped(found: Any) -> dict[str, Tensor]:
+    """The tensors in the wrappings named above."""
     for wrapper in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
@@ -181,12 +144,24 @@ def _bare_names(found: Any) -> dict[str, Tensor]:
     state = {str(k): v for k, v in found.items() if isinstance(v, Tensor)}
     if not state:
         raise EncoderError("it holds no tensors, expected a state dict")
-    for _ in range(4):  # "module._orig_mod.clip.model." at the most
-        anchor = next((k for k in state if k.endswith("." + _ANCHOR)), None)
-        if _ANCHOR in state or anchor is None:
-            break
-        prefix = next((p for p in _PREFIXES if anchor.startswith(p)), None)
-        if prefix is None:
-            break
-        state = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
     return state
+
+
+def _check(state: Mapping[str, Tensor], shapes_only: bool) -> None:
+    """Refuse tensors whose use would fail or fill the memory: a file may come from anywhere."""
+    if len(state) > _MAX_TENSORS:
+        raise EncoderError(f"it holds {len(state)} tensors, expected at most {_MAX_TENSORS}")
+    for key, value in state.items():
+        if value.layout != torch.strided or value.is_quantized:
+            raise EncoderError(f"the tensor {key} is sparse or quantized, expected a plain one")
+        if _FLOAT8 in str(value.dtype):
+            raise EncoderError(
+                f"the tensor {key} is stored in 8 bits ({value.dtype}): too coarse for gradients, "
+                "take the fp16 or fp32 file of the same model"
+            )
+        if value.device.type == "meta":
+            if not shapes_only:
+                raise EncoderError(f"the tensor {key} has no values")
+            continue
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise EncoderError(f"the tensor {key} is larger than its bytes in the file")

@@ -7,34 +7,37 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clipig.encoders.architecture import Architecture, infer_architecture
+from clipig.encoders.architecture import Architecture, Traits, expected_shapes, infer_architecture
+from clipig.encoders.base import TowerEncoder
 from clipig.encoders.blank import blank
 from clipig.encoders.clip_package import import_clip, import_clip_model
-from clipig.encoders.precision import to_dtype
 from clipig.encoders.protocol import EncoderInfo
-from clipig.encoders.scaling import GradientScale
-from clipig.encoders.towers import ResNetTower, TransformerTower
-from clipig.errors import EncoderError
+from clipig.encoders.tensors import checked_tensors
+from clipig.encoders.towers import ResNetTower, TextTower, TransformerTower
 
-# Tensors that some checkpoints carry and none of ours needs.
-_IGNORED = {"input_resolution", "context_length", "vocab_size", "attn_mask", "logit_scale"}
+# Tensors that some checkpoints carry and an encoder does not need.
+_IGNORED = frozenset({
+    "input_resolution", "context_length", "vocab_size", "attn_mask", "logit_scale", "logit_bias",
+})
 _TEXTS_AT_ONCE = 64
 
 
-def shorten(text: str, length: int = 60) -> str:
-    """The text in quotes, cut for a message."""
-    return repr(text if len(text) <= length else text[: length - 1] + "…")
-
-
-class OpenAIEncoder:
+class OpenAIEncoder(TowerEncoder):
     """An `Encoder` with the weights of an OpenAI-style CLIP.
 
-    `state`: tensors by OpenAI's names, any float dtype. Raises `EncoderError`
-    for missing, unexpected, misshapen or non-finite tensors. Arithmetic is
-    float32, or bf16/fp16 inside the image tower only; text is always float32.
+    Arithmetic is float32, or bf16/fp16 inside the image tower only; text is always float32.
+
+    Args of the constructor:
+        state: Tensors by OpenAI's names, any float dtype.
+        info: Name and reason; sizes and activation are taken from the weights and `traits`.
+        device: Where the weights go.
+        precision: `fp32`, `bf16` or `fp16`.
+        traits: What a config says; the activation must be known by now (default: OpenAI's).
+
+    Raises:
+        EncoderError: Tensors are missing, too many, misshapen or not finite.
     """
 
     def __init__(
@@ -43,172 +46,81 @@ class OpenAIEncoder:
         info: EncoderInfo,
         device: str | torch.device = "cpu",
         precision: str = "fp32",
+        traits: Traits | None = None,
     ):
-        self._dtype = to_dtype(precision)
-        self._device = torch.device(device)
-        model, architecture = _build(state, self._device)
+        super().__init__(info, device, precision)
+        traits = traits or Traits()
+        traits = replace(traits, activation=traits.activation or "quick_gelu")
+        shapes = {key: tuple(value.shape) for key, value in state.items()}
+        architecture = infer_architecture(shapes, traits)
         self._info = replace(
-            info, size=architecture.size, width=architecture.embed, context=architecture.context
+            info, size=architecture.size, width=architecture.embed, context=architecture.context,
+            activation=traits.activation or "",
         )
-        tower = TransformerTower if architecture.patch else ResNetTower
-        self._tower = tower(model.visual, self._dtype).to(self._device).eval()
-        self._tower.requires_grad_(False)
-        model.visual = nn.Identity().eval()  # the tower holds what it needs
-        self._text: Any = model
-        self._context = architecture.context
+        wanted = expected_shapes(architecture, shapes)
+        if architecture.patch is None:
+            wanted |= _resnet_shapes(architecture)
+        tensors = checked_tensors(state, wanted, self._device, _IGNORED)
+        self._tower: ResNetTower | TransformerTower
+        if architecture.patch is None:
+            self._tower = _resnet(architecture, tensors, self._dtype)
+        else:
+            self._tower = TransformerTower(tensors, architecture, self._dtype)
+        self._text = TextTower(tensors, architecture)
+        for tower in (self._tower, self._text):
+            tower.to(self._device).eval().requires_grad_(False)
         self._tokenizer = import_clip()._tokenizer
 
     @property
-    def info(self) -> EncoderInfo:
-        return self._info
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the image tower's arithmetic; inputs and outputs are float32."""
-        return self._dtype
-
-    @property
     def architecture(self) -> str:
+        """`"ViT"` or `"ResNet"`."""
         return "ViT" if isinstance(self._tower, TransformerTower) else "ResNet"
 
-    def _checked(self, views: Tensor) -> Tensor:
-        side = self._info.size
-        if views.ndim != 4 or tuple(views.shape[1:]) != (3, side, side):
-            raise EncoderError(
-                f"{self._info.name} takes pictures [B, 3, {side}, {side}], got {list(views.shape)}"
-            )
-        return views.to(self._device, torch.float32)
-
-    def encode_image(self, views: Tensor) -> Tensor:
-        """`[B, 3, size, size]` in [0, 1] to `[B, D]` float32 of length one."""
-        scale, views = self._scaled(views)
-        return F.normalize(scale.enlarge(self._tower(views))[0], dim=-1)
-
-    def features(self, views: Tensor) -> list[Tensor]:
-        """Early activations `[B, C, h, w]`: ViT patch grid and 4 blocks; ResNet stem, 2 stages."""
-        scale, views = self._scaled(views)
-        return list(scale.enlarge(*self._tower.features(views)))
-
-    def encode_with_features(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """What `encode_image` and `features` give, in one pass."""
-        scale, views = self._scaled(views)
-        embedded, maps = self._tower.forward_features(views)
-        embedded, *maps = scale.enlarge(embedded, *maps)
-        return F.normalize(embedded, dim=-1), maps
-
-    def _scaled(self, views: Tensor) -> tuple[GradientScale, Tensor]:
-        """Checked views, and what keeps gradients inside the range of the arithmetic."""
-        scale = GradientScale(self._dtype == torch.float16)
-        return scale, scale.restore(self._checked(views))
-
     def count_tokens(self, text: str) -> int:
-        """Tokens of a text, the start and end marks included."""
+        """Count the tokens of a text, start and end marks included."""
         return len(self._tokenizer.encode(text)) + 2
 
-    def _tokenize(self, text: str, truncate: bool) -> list[int]:
-        if not text.strip():
-            raise EncoderError("the text is empty; a prompt needs at least one word")
-        context = self._context
-        begin, end = (self._tokenizer.encoder[f"<|{mark}oftext|>"] for mark in ("start", "end"))
-        tokens = [begin, *self._tokenizer.encode(text), end]
-        if len(tokens) > context:
-            if not truncate:
-                raise EncoderError(
-                    f"the text {shorten(text)} has {len(tokens)} tokens, "
-                    f"{len(tokens) - context} more than the {context} that {self._info.name} "
-                    "takes; shorten it or ask for it to be cut with truncate: true"
-                )
-            tokens = [*tokens[: context - 1], end]
-        return tokens + [0] * (context - len(tokens))
-
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
-        """`[P, D]` float32 of length one, no gradient.
-
-        Raises `EncoderError` for an empty text and, unless `truncate`, for one
-        with more tokens than the context.
-        """
-        if isinstance(texts, str):
-            texts = [texts]
-        rows = [self._tokenize(text, truncate) for text in texts]
-        if not rows:
-            return torch.empty(0, self._info.width, device=self._device)
-        tokens = torch.tensor(rows, device=self._device)
-        with torch.autocast(self._device.type, enabled=False):
-            parts = [self._encode_tokens(part) for part in torch.split(tokens, _TEXTS_AT_ONCE)]
-        return F.normalize(torch.cat(parts).float(), dim=-1)
-
-    def _encode_tokens(self, tokens: Tensor) -> Tensor:
-        """As `clip.model.CLIP.encode_text`, which asks the (removed) image tower its dtype."""
-        model = self._text
-        x = model.token_embedding(tokens) + model.positional_embedding
-        x = model.transformer(x.transpose(0, 1)).transpose(0, 1)
-        x = model.ln_final(x)
-        ends = tokens.argmax(dim=-1)  # the end mark has the greatest number
-        out: Tensor = x[torch.arange(x.shape[0], device=x.device), ends] @ model.text_projection
+    def _embed(self, views: Tensor) -> Tensor:
+        out: Tensor = self._tower(views)
         return out
 
+    def _early(self, views: Tensor) -> list[Tensor]:
+        return self._tower.features(views)
 
-def _build(state: Mapping[str, Tensor], device: torch.device) -> tuple[Any, Architecture]:
-    """A frozen float32 `clip.model.CLIP` that holds the tensors of `state`."""
-    architecture = infer_architecture({key: tuple(value.shape) for key, value in state.items()})
-    model = empty_model(architecture)
-    wanted = {key: value.shape for key, value in model.state_dict().items()}
-    _compare(wanted, state)
-    values = {}
-    for key in wanted:
-        if key in state:
-            value = state[key].detach().to(torch.float32)
-            if not torch.isfinite(value).all():  # asked where it is, not on the device
-                raise EncoderError(f"the tensor {key} holds NaN or infinite numbers")
-            values[key] = value.to(device)
-        else:  # `num_batches_tracked`, `logit_scale`: not used in eval mode
-            values[key] = torch.zeros(wanted[key], device=device)
-    model.load_state_dict(values, assign=True)
-    for block in model.transformer.resblocks:
-        block.attn_mask = model.build_attention_mask().to(device)
-    return model.eval().requires_grad_(False), architecture
+    def _embed_with_maps(self, views: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self._tower.forward_features(views)
+
+    def _tokenize(self, text: str) -> list[int]:
+        begin, end = (self._tokenizer.encoder[f"<|{mark}oftext|>"] for mark in ("start", "end"))
+        context = self._info.context or 0
+        return [begin, *self._tokenizer.encode(text)[: context - 2], end]
+
+    def _embed_texts(self, texts: Sequence[str]) -> Tensor:
+        rows = [self._tokenize(text) for text in texts]
+        context = self._info.context or 0
+        filled = [row + [0] * (context - len(row)) for row in rows]
+        tokens = torch.tensor(filled, device=self._device).split(_TEXTS_AT_ONCE)
+        ends = torch.tensor([len(row) - 1 for row in rows], device=self._device)
+        parts = zip(tokens, ends.split(_TEXTS_AT_ONCE), strict=True)
+        return torch.cat([self._text(*part) for part in parts])
 
 
-def empty_model(a: Architecture) -> Any:
-    """A `clip.model.CLIP` on the meta device: shapes, but no memory and no initialisation."""
-    clip_model = import_clip_model()
+def _empty_resnet(a: Architecture) -> nn.Module:
+    """`clip.model`'s image tower on the meta device: shapes, no memory, no initialisation."""
     with blank():
-        model = clip_model.CLIP(
-            a.embed,
-            a.size,
-            a.vision_layers,
-            a.vision_width,
-            a.patch,
-            a.context,
-            a.vocabulary,
-            a.text_width,
-            a.text_heads,
-            a.text_layers,
+        found: nn.Module = import_clip_model().ModifiedResNet(
+            a.vision_layers, a.embed, a.vision_heads, a.size, a.vision_width
         )
-    return model
+    return found
 
 
-def _compare(wanted: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> None:
-    """Raise `EncoderError` unless `state` has what is wanted, in the right shapes."""
-    optional = {key for key in wanted if key.endswith("num_batches_tracked")} | _IGNORED
-    missing = sorted(set(wanted) - set(state) - optional)
-    if missing:
-        raise EncoderError(_listing(len(missing), "missing", missing))
-    unknown = sorted(key for key in set(state) - set(wanted) - optional if "attn_mask" not in key)
-    if unknown:
-        raise EncoderError(_listing(len(unknown), "too many", unknown))
-    for key, shape in wanted.items():
-        if key in state and key not in optional and state[key].shape != shape:
-            raise EncoderError(
-                f"the tensor {key} has shape {list(state[key].shape)}, expected {list(shape)}"
-            )
+def _resnet_shapes(a: Architecture) -> dict[str, tuple[int, ...]]:
+    tensors: dict[str, Any] = _empty_resnet(a).state_dict()
+    return {f"visual.{key}": tuple(value.shape) for key, value in tensors.items()}
 
 
-def _listing(count: int, what: str, keys: Sequence[str]) -> str:
-    shown = ", ".join(keys[:3]) + (", ..." if count > 3 else "")
-    return f"{count} tensor{'s' if count > 1 else ''} {what}: {shown}"
+def _resnet(a: Architecture, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> ResNetTower:
+    model = _empty_resnet(a)
+    own = {k.removeprefix("visual."): v for k, v in tensors.items() if k.startswith("visual.")}
+    model.load_state_dict(own, assign=True)
+    return ResNetTower(model.eval(), dtype, a.traits.mean, a.traits.std)

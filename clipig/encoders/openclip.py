@@ -1,34 +1,60 @@
-"""open_clip's models: `open_clip:ARCH/PRETRAINED`, the extra `clipig[open_clip]`.
+"""open_clip's models, the extra `clipig[open_clip]`.
 
-PRETRAINED is a tag of open_clip's table or a checkpoint file. The file may be
-of any of its architectures, so this is also the way to load a checkpoint whose
-shapes alone do not tell (plain GELU, other head widths).
+`open_clip:ARCH/PRETRAINED`, where PRETRAINED is a tag of open_clip's table or a
+checkpoint file, and folders with an `open_clip_config.json` (`local-dir:FOLDER`, or a
+repository in the cache of the Hugging Face hub) whose towers are not plain CLIPs:
+SigLIP, MobileCLIP, PE-Core, EVA and others that timm builds.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
-from dataclasses import replace
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from clipig.encoders.checkpoint import checked_path, file_sha256
-from clipig.encoders.names import ASKED, OPEN_CLIP, nearest
-from clipig.encoders.precision import to_dtype
-from clipig.encoders.protocol import EncoderInfo
-from clipig.encoders.scaling import GradientScale
+from clipig.encoders.base import TowerEncoder
+from clipig.encoders.checkpoint import checked_path
+from clipig.encoders.names import ASKED, LOCAL_DIR, OPEN_CLIP, nearest
+from clipig.encoders.protocol import EncoderInfo, sigmoid_calibration
+from clipig.encoders.towers import to_map
 from clipig.errors import EncoderError
+from clipig.files import file_sha256
 
 _CONTEXT = 77
 _EARLY = 4  # layers for `features`, three for ResNets
 
 
-def _import() -> Any:
+@dataclass(frozen=True)
+class OpenClipModel:
+    """What `open_clip.create_model` needs to know.
+
+    Attributes:
+        name: As the user wrote it.
+        architecture: A name of open_clip's table, or `local-dir:FOLDER`.
+        config: The `model_cfg` of it.
+        tag: A tag of pretrained weights, or `""`.
+        file: A checkpoint file, or None.
+        options: Arguments of `create_model`: what tag or table say of the pixels' mean
+            and standard deviation, and of the activation.
+    """
+
+    name: str
+    architecture: str
+    config: dict[str, Any]
+    tag: str = ""
+    file: Path | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def import_open_clip() -> Any:
+    """The package `open_clip`, or `EncoderError` saying how to install it."""
     try:
         return importlib.import_module("open_clip")
     except ImportError as fault:
@@ -37,22 +63,27 @@ def _import() -> Any:
         ) from fault
 
 
-def _parse(name: str) -> tuple[Any, str, str]:
-    """The package, the architecture and the tag (or file) of a full name."""
-    package = _import()
+def open_clip_model(name: str) -> OpenClipModel:
+    """Find the architecture and the weights of a name.
+
+    Args:
+        name: `open_clip:ARCH/PRETRAINED` or `local-dir:FOLDER`.
+
+    Returns:
+        What is needed to load it.
+
+    Raises:
+        EncoderError: open_clip is missing or knows no such model; the nearest are named.
+    """
+    package = import_open_clip()
     rest = name.removeprefix(OPEN_CLIP)
+    if rest.startswith(LOCAL_DIR):
+        return _from_folder(package, name, Path(rest.removeprefix(LOCAL_DIR)).expanduser())
     known = set(package.list_models())
     for cut in (i for i, letter in enumerate(rest) if letter == "/"):
         architecture, tag = rest[:cut].replace("/", "-"), rest[cut + 1 :]
         if architecture in known and tag:
-            tags = package.list_pretrained_tags_by_model(architecture)
-            if tag in tags or Path(tag).expanduser().is_file():
-                return package, architecture, tag
-            close = nearest(tag, tags, 5) or tags
-            raise EncoderError(
-                f"{name}: {architecture} has no pretrained weights {tag!r} and there is no such "
-                f"file; it has {', '.join(close) or 'none'}"
-            )
+            return _from_table(package, name, architecture, tag)
     if rest.replace("/", "-") in known:
         tags = package.list_pretrained_tags_by_model(rest.replace("/", "-"))
         raise EncoderError(
@@ -67,22 +98,74 @@ def _parse(name: str) -> tuple[Any, str, str]:
     )
 
 
-def open_clip_info(name: str) -> EncoderInfo:
-    """Sizes from open_clip's own table; a local file's checksum, else none yet."""
-    package, architecture, tag = _parse(name)
-    config = package.get_model_config(architecture)
-    size = config["vision_cfg"]["image_size"]
-    if not isinstance(size, int):
-        if len(set(size)) > 1:
-            raise EncoderError(f"{name}: takes pictures of {size}, only square ones are supported")
-        size = size[0]
+def _from_table(package: Any, name: str, architecture: str, tag: str) -> OpenClipModel:
+    tags = package.list_pretrained_tags_by_model(architecture)
     file = Path(tag).expanduser()
-    checksum = f"sha256:{file_sha256(file)}" if file.is_file() else ""
-    context = config["text_cfg"].get("context_length", _CONTEXT)
-    return EncoderInfo(name, size, config["embed_dim"], context, ASKED, checksum)
+    if tag not in tags and not file.is_file():
+        close = nearest(tag, tags, 5) or tags
+        raise EncoderError(
+            f"{name}: {architecture} has no pretrained weights {tag!r} and there is no such "
+            f"file; it has {', '.join(close) or 'none'}"
+        )
+    config = package.get_model_config(architecture)
+    if tag in tags:
+        # The tag says what it was trained with; open_clip only warns where the table differs.
+        about = package.get_pretrained_cfg(architecture, tag)
+        options = {"force_quick_gelu": True} if about.get("quick_gelu") else {}
+        return OpenClipModel(name, architecture, config, tag, None, options)
+    return OpenClipModel(name, architecture, config, "", checked_path(tag),
+                         _normalisation(package, architecture, tags))
 
 
-class OpenClipEncoder:
+def _normalisation(package: Any, architecture: str, tags: Sequence[str]) -> dict[str, Any]:
+    """Mean and std of an architecture's published weights, where all agree.
+
+    For a file open_clip takes those of OpenAI, which are wrong for SigLIP and others.
+    """
+    found = {
+        (tuple(about["mean"]), tuple(about["std"]))
+        for about in (package.get_pretrained_cfg(architecture, tag) for tag in tags)
+        if about.get("mean") and about.get("std")
+    }
+    if len(found) != 1:
+        return {}
+    mean, std = found.pop()
+    return {"image_mean": mean, "image_std": std}
+
+
+def _from_folder(package: Any, name: str, folder: Path) -> OpenClipModel:
+    from clipig.encoders.huggingface import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, read_config
+
+    config = read_config(folder / OPEN_CLIP_CONFIG).get("model_cfg")
+    if not isinstance(config, dict):
+        raise EncoderError(f"{folder / OPEN_CLIP_CONFIG}: it has no model_cfg")
+    file = next((folder / f for f in OPEN_CLIP_WEIGHTS if (folder / f).is_file()), None)
+    if file is None:
+        raise EncoderError(f"{folder}: none of {', '.join(OPEN_CLIP_WEIGHTS)} is there")
+    return OpenClipModel(
+        name, f"{LOCAL_DIR}{folder.absolute()}", config, "", checked_path(str(file))
+    )
+
+
+def open_clip_info(name: str) -> EncoderInfo:
+    """Sizes from open_clip's own table or the folder; a local file's checksum, else none yet."""
+    found = open_clip_model(name)
+    try:
+        size = found.config["vision_cfg"]["image_size"]
+        width, text = found.config["embed_dim"], found.config["text_cfg"]
+        sides = [size] if isinstance(size, int) else list(size)
+        context = text.get("context_length", _CONTEXT)
+        if not all(isinstance(n, int) and n > 0 for n in (*sides, width, context)):
+            raise TypeError("sizes are whole numbers")
+    except (KeyError, TypeError, AttributeError) as fault:
+        raise EncoderError(f"{name}: its config describes no model ({fault})") from fault
+    if len(set(sides)) > 1:
+        raise EncoderError(f"{name}: takes images of {size}, only square ones are supported")
+    checksum = f"sha256:{file_sha256(found.file)}" if found.file else ""
+    return EncoderInfo(name, sides[0], width, context, ASKED, checksum)
+
+
+class OpenClipEncoder(TowerEncoder):
     """An `Encoder` around a model of open_clip's, its weights frozen."""
 
     def __init__(
@@ -93,124 +176,125 @@ class OpenClipEncoder:
         *,
         cache: Path | None = None,
     ):
-        package, architecture, tag = _parse(info.name)
-        self._dtype = to_dtype(precision)
-        self._device = torch.device(device)
-        local = Path(tag).expanduser().is_file()
-        pretrained = str(checked_path(tag)) if local else tag
-        try:
-            model = package.create_model(
-                architecture,
-                pretrained=pretrained,
-                device=self._device,
-                cache_dir=str(cache) if cache else None,
-            )
-            self._tokenizer = package.get_tokenizer(architecture)
-        except Exception as fault:  # open_clip passes on whatever its many sources raise
-            what = "cannot be loaded" if local else "cannot be downloaded or loaded"
-            line = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-            raise EncoderError(f"{info.name}: {what}: {line}") from fault
+        super().__init__(info, device, precision)
+        found = open_clip_model(info.name)
+        model, self._tokenizer = _create(found, self._device, cache)
         self._model = model.eval().requires_grad_(False)
         for key, value in self._model.state_dict().items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                raise EncoderError(f"{info.name}: the tensor {key} holds NaN or infinite numbers")
+            if value.is_floating_point() and not _finite(value):
+                raise EncoderError(f"{info.name}: the tensor {key} holds NaN or infinite values")
         visual = model.visual
-        mean, std = (
+        self._mean, self._std = (
             torch.tensor(getattr(visual, f"image_{which}"), device=self._device).view(1, 3, 1, 1)
             for which in ("mean", "std")
         )
-        self._mean, self._std = mean, std
         size = getattr(visual, "image_size", info.size)
-        side = size if isinstance(size, int) else size[0]
         context = getattr(self._tokenizer, "context_length", None) or info.context
-        self._info = replace(info, size=side, context=context)
+        quick = "QuickGELU" in {type(m).__name__ for m in model.modules()}
+        self._info = replace(
+            info, size=size if isinstance(size, int) else size[0], context=context,
+            activation="quick_gelu" if quick else "gelu",
+        )
+        if (calibration := _calibration(model)) is not None:
+            self._info = replace(self._info, scale=calibration[0], zero=calibration[1])
 
-    @property
-    def info(self) -> EncoderInfo:
-        return self._info
-
-    @property
-    def device(self) -> torch.device:
-        return self._device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the image tower's arithmetic; inputs and outputs are float32."""
-        return self._dtype
+    def renamed(self, name: str) -> OpenClipEncoder:
+        """The same encoder under the name that the user wrote."""
+        self._info = replace(self._info, name=name)
+        return self
 
     def _normalised(self, views: Tensor) -> Tensor:
-        side = self._info.size
-        if views.ndim != 4 or tuple(views.shape[1:]) != (3, side, side):
-            raise EncoderError(
-                f"{self._info.name} takes pictures [B, 3, {side}, {side}], got {list(views.shape)}"
-            )
-        return (views.to(self._device, torch.float32) - self._mean) / self._std
+        return (views - self._mean) / self._std
 
     def _autocast(self) -> torch.autocast:
         half = self._dtype != torch.float32
         return torch.autocast(self._device.type, self._dtype if half else None, enabled=half)
 
-    def encode_image(self, views: Tensor) -> Tensor:
-        """`[B, 3, size, size]` in [0, 1] to `[B, D]` float32 of length one."""
-        x = self._normalised(views)
-        scale = GradientScale(self._dtype == torch.float16)
+    def _embed(self, views: Tensor) -> Tensor:
         with self._autocast():
-            embedded = self._model.encode_image(scale.restore(x)).float()
-        return F.normalize(scale.enlarge(embedded)[0], dim=-1)
+            return self._model.encode_image(self._normalised(views)).float()  # type: ignore[no-any-return]
 
-    def features(self, views: Tensor) -> list[Tensor]:
-        """Early activations, `[B, C, h, w]` each. `EncoderError` where the model has none."""
+    def _early(self, views: Tensor) -> list[Tensor]:
         visual = self._model.visual
         if not hasattr(visual, "forward_intermediates"):
             raise EncoderError(f"{self._info.name} gives no access to its early layers")
-        x = self._normalised(views)
-        scale = GradientScale(self._dtype == torch.float16)
         with self._autocast():
             out = visual.forward_intermediates(
-                scale.restore(x),
+                self._normalised(views),
                 indices=list(range(_early_count(visual))),
                 stop_early=True,
                 intermediates_only=True,
             )
-        return list(scale.enlarge(*(f.float() for f in out["image_intermediates"])))
+        maps = [f.float() for f in out["image_intermediates"]]
+        return [m if m.ndim == 4 else to_map(m) for m in maps]
 
     def _row(self, text: str) -> list[int] | None:
-        """The tokens of a text with its marks, None where the tokeniser keeps its own counsel."""
+        """The tokens of a text with its marks, None where the tokenizer does not show them."""
         tokenizer = self._tokenizer
         if not (hasattr(tokenizer, "sot_token_id") and hasattr(tokenizer, "encode")):
             return None
         return [tokenizer.sot_token_id, *tokenizer.encode(text), tokenizer.eot_token_id]
 
     def count_tokens(self, text: str) -> int | None:
-        """Tokens of a text, the start and end marks included; None where it cannot be known."""
+        """Count the tokens of a text, start and end marks included; None if unknown."""
         row = self._row(text)
         if row is not None:
             return len(row)
         inner = getattr(self._tokenizer, "tokenizer", None)
-        return len(inner(text)["input_ids"]) if callable(inner) else None
+        clean = getattr(self._tokenizer, "clean_fn", str)
+        return len(inner(clean(text))["input_ids"]) if callable(inner) else None
 
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
-        """`[P, D]` float32 of length one, no gradient; errors as in `OpenAIEncoder`."""
-        from clipig.encoders.openai import shorten
-
-        if isinstance(texts, str):
-            texts = [texts]
-        limit = self._info.context
-        for text in texts:
-            if not text.strip():
-                raise EncoderError("the text is empty; a prompt needs at least one word")
-            count = self.count_tokens(text)
-            if count is not None and limit is not None and count > limit and not truncate:
-                raise EncoderError(
-                    f"the text {shorten(text)} has {count} tokens, {count - limit} more than the "
-                    f"{limit} that {self._info.name} takes; shorten it or ask for it to be cut "
-                    "with truncate: true"
-                )
-        if not texts:
-            return torch.empty(0, self._info.width, device=self._device)
+    def _embed_texts(self, texts: Sequence[str]) -> Tensor:
         tokens = self._tokenizer(list(texts)).to(self._device)
-        return F.normalize(self._model.encode_text(tokens).float(), dim=-1)
+        out: Tensor = self._model.encode_text(tokens)
+        return out
+
+
+def _create(found: OpenClipModel, device: torch.device, cache: Path | None) -> tuple[Any, Any]:
+    """The model and its tokenizer. `EncoderError` in one line, whatever open_clip raises."""
+    package = import_open_clip()
+    local = found.file is not None
+    # A folder names its own file; anything else is a tag or a file.
+    folder = found.architecture.startswith(LOCAL_DIR)
+    pretrained = None if folder else str(found.file) if local else found.tag
+    where = str(cache) if cache else None
+    try:
+        with _quiet():
+            model = package.create_model(
+                found.architecture, pretrained=pretrained, device=device, cache_dir=where,
+                **found.options,
+            )
+            return model, package.get_tokenizer(found.architecture, cache_dir=where)
+    except Exception as fault:  # open_clip passes on whatever its many sources raise
+        what = "cannot be loaded" if local else "cannot be downloaded or loaded"
+        line = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
+        raise EncoderError(f"{found.name}: {what}: {line}") from fault
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Retries of downloads and notes on every tensor are not shown: the error says it once."""
+    loggers = [logging.getLogger(n) for n in ("", "huggingface_hub", "httpx", "transformers")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _finite(value: Tensor) -> bool:
+    return value.device.type == "meta" or bool(torch.isfinite(value).all())
+
+
+def _calibration(model: Any) -> tuple[float, float] | None:
+    """How similarities are reported for a model that was trained with a bias (SigLIP)."""
+    scale, bias = (getattr(model, f"logit_{name}", None) for name in ("scale", "bias"))
+    if scale is None or bias is None or scale.device.type == "meta":
+        return None
+    return sigmoid_calibration(float(scale.exp()), float(bias))
 
 
 def _early_count(visual: Any) -> int:

@@ -1,21 +1,19 @@
-"""Which arithmetic an encoder computes in: fp32, bf16 or fp16."""
+"""The arithmetic of an encoder: fp32, bf16 or fp16, and gradients that survive fp16."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from clipig.errors import EncoderError
-
-if TYPE_CHECKING:
-    import torch
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 def _cpu_has_bf16() -> bool:
     """Whether this CPU multiplies bfloat16 natively (AVX512-BF16, AMX, ARM BF16)."""
-    import torch
-
     try:
         if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
             return False
@@ -30,13 +28,17 @@ def _cpu_has_bf16() -> bool:
 
 
 def pick_precision(device: str | torch.device) -> str:
-    """What `precision: auto` means on a device: `"fp32"`, `"bf16"` or `"fp16"`.
+    """Return what `precision: auto` means on a device.
 
     CPU: bf16 where the processor has it, else fp32. CUDA: bf16 from Ampere on,
-    else fp16 (bf16 is emulated there). Everything else: fp32.
-    """
-    import torch
+    else fp16 (bf16 is emulated there). Every other device: fp32.
 
+    Args:
+        device: A device or its name.
+
+    Returns:
+        `"fp32"`, `"bf16"` or `"fp16"`.
+    """
     kind = torch.device(device).type
     if kind == "cpu":
         return "bf16" if _cpu_has_bf16() else "fp32"
@@ -47,10 +49,79 @@ def pick_precision(device: str | torch.device) -> str:
 
 
 def to_dtype(precision: str) -> torch.dtype:
-    """The torch dtype of a precision's name; `EncoderError` for another name."""
-    import torch
+    """Return the torch dtype of a precision.
 
+    Args:
+        precision: One of `PRECISIONS`.
+
+    Returns:
+        The dtype.
+
+    Raises:
+        EncoderError: The name is not one of `PRECISIONS`.
+    """
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if precision not in dtypes:
         raise EncoderError(f"unknown precision {precision!r}, allowed: {', '.join(PRECISIONS)}")
     return dtypes[precision]
+
+
+class _Enlarge(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, owner: GradientScale, *outputs: Tensor) -> tuple[Tensor, ...]:
+        ctx.owner = owner
+        return tuple(x.view_as(x) for x in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        each = [g.detach().abs().flatten(1).amax(dim=1) for g in grads]
+        largest = torch.stack(each).amax(dim=0).clamp(min=1e-30)
+        factor = torch.exp2(-torch.log2(largest).floor())
+        ctx.owner.factor = factor
+        return (None, *(g * factor.view(-1, *(1,) * (g.ndim - 1)) for g in grads))
+
+
+class _Restore(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, views: Tensor, owner: GradientScale) -> Tensor:
+        ctx.owner = owner
+        return views.view_as(views)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        (grad,) = grads
+        return grad / ctx.owner.factor.view(-1, 1, 1, 1), None
+
+
+class GradientScale:
+    """Keeps gradients inside the range of float16 on their way back through a tower.
+
+    float16 holds values down to 6e-8 only; the gradient of a cosine with respect
+    to an activation is often smaller and would vanish. Between the two ends of the
+    tower it is multiplied, per view, by a power of two that brings its largest
+    value near one, and divided by the same at the input. This is exact, since the
+    backward pass is linear, and works per view, so that neighbours in the batch do
+    not matter. Several outputs (an embedding and early maps) share the factor.
+
+    One object serves one forward and backward pass: `restore` at the input,
+    `enlarge` at the outputs. Without `active` (bf16, fp32) both do nothing.
+    """
+
+    factor: Tensor
+
+    def __init__(self, active: bool = True):
+        self._active = active
+
+    def enlarge(self, *outputs: Tensor) -> tuple[Tensor, ...]:
+        """Identity on all outputs `[B, ...]`; its backward multiplies their gradients per row."""
+        if not self._active:
+            return outputs
+        out: tuple[Tensor, ...] = _Enlarge.apply(self, *outputs)
+        return out
+
+    def restore(self, views: Tensor) -> Tensor:
+        """Identity; its backward divides the gradient `[B, 3, H, W]` again."""
+        if not self._active:
+            return views
+        out: Tensor = _Restore.apply(views, self)
+        return out

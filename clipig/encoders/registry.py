@@ -1,43 +1,181 @@
-"""Loads a model's weights: name or `EncoderInfo` in, `Encoder` out."""
+"""From a model's name to `EncoderInfo` (no weights) and to an `Encoder` (weights)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipig.encoders.names import AUTO, EMBEDDED, OPEN_CLIP, OPENAI, resolve
+from clipig.encoders.names import (
+    ASKED,
+    AUTO,
+    EMBEDDED,
+    LOCAL_DIR,
+    OPEN_CLIP,
+    OPENAI,
+    looks_like_files,
+    model_names,
+    nearest,
+)
 from clipig.errors import EncoderError
 
 if TYPE_CHECKING:
     import torch
 
+    from clipig.encoders.architecture import Activation
     from clipig.encoders.protocol import Encoder, EncoderInfo
+    from clipig.encoders.source import Source
+    from clipig.web import BytesDone
 
-Progress = Callable[[int, int | None], None]
+
+def resolve(
+    name: str,
+    *,
+    cache: Path | None = None,
+    allow_download: bool = True,
+    activation: Activation | None = None,
+    progress: BytesDone | None = None,
+) -> EncoderInfo:
+    """Find out what a name means, before weights are loaded.
+
+    For files the shapes of the tensors are read (not the whole file into memory) and the
+    checksum is computed. Where nothing says the activation of a checkpoint, both are tried
+    once, and the outcome is kept in the cache; see `activation`.
+
+    Args:
+        name: `auto`, `embedded`, `embedded-judge`, one of OpenAI's nine, a checkpoint file,
+            the folder of a model, `IMAGE+TEXT` (two towers), `org/name` (in the cache of the
+            Hugging Face hub), `hf-hub:org/name[@revision]` (downloaded if it is not there),
+            `open_clip:ARCH/PRETRAINED` or `local-dir:FOLDER`.
+        cache: Where downloads are kept (default: the user's cache directory).
+        allow_download: Whether `auto` may count on a download, and `hf-hub:` make one.
+        activation: The activation of the model, where the user knows it.
+        progress: Told how far a download of the hub is.
+
+    Returns:
+        Sizes, checksum, activation and reason.
+
+    Raises:
+        EncoderError: The name means nothing (the nearest names are given), or its files
+            are missing, damaged or no CLIP.
+    """
+    from clipig.encoders.protocol import EncoderInfo
+
+    if name == AUTO:
+        from clipig.encoders.auto import choose
+
+        chosen, reason = choose(cache, allow_download)
+        return replace(resolve(chosen, cache=cache), reason=f"auto: {chosen}, {reason}")
+    if name in EMBEDDED:
+        from clipig.encoders.embedded import embedded_info
+
+        return embedded_info(name)
+    if name in OPENAI:
+        entry = OPENAI[name]
+        return EncoderInfo(
+            name, entry.size, entry.width, 77, ASKED, f"sha256:{entry.sha256}", "quick_gelu"
+        )
+    if name.startswith(OPEN_CLIP):
+        from clipig.encoders.openclip import open_clip_info
+
+        return open_clip_info(name)
+    return _of_files(name, activation, allow_download, progress)
+
+
+def _of_files(
+    name: str, activation: Activation | None, allow_download: bool, progress: BytesDone | None
+) -> EncoderInfo:
+    from clipig.encoders.embedded import file_info
+    from clipig.encoders.source import locate
+
+    if (own := file_info(name)) is not None:
+        return own
+    if not looks_like_files(name) and "/" not in name:
+        raise unknown_model(name)
+    source = locate(
+        name, activation=activation, allow_download=allow_download, progress=progress
+    )
+    if source is None:
+        raise unknown_model(name)
+    if source.kind == "open_clip":
+        from clipig.encoders.openclip import open_clip_info
+
+        found = open_clip_info(f"{LOCAL_DIR}{source.folder}")
+        return replace(found, name=name, revision=source.revision)
+    if source.kind == "siglip":
+        from clipig.encoders.siglip import siglip_info
+
+        return siglip_info(source)
+    return _clip_info(source)
+
+
+def _clip_info(source: Source) -> EncoderInfo:
+    from clipig.encoders.activation import remembered
+    from clipig.encoders.architecture import infer_architecture
+    from clipig.encoders.protocol import EncoderInfo
+
+    shapes = {k: tuple(v.shape) for k, v in source.tensors(shapes_only=True).items()}
+    try:
+        found = infer_architecture(shapes, source.traits)
+    except EncoderError as fault:
+        raise EncoderError(f"{_place(source)}: {fault}") from fault
+    checksum, reason = source.checksum(), ASKED
+    activation = source.traits.activation
+    if activation is None:
+        verdict = remembered(checksum, lambda: source.tensors(), source.traits, _place(source))
+        activation, reason = verdict.activation, verdict.sentence()
+    return EncoderInfo(
+        source.name, found.size, found.embed, found.context, reason, checksum, activation,
+        source.revision,
+    )
+
+
+def _place(source: Source) -> str:
+    return str(source.folder or "+".join(map(str, source.files)))
+
+
+def unknown_model(name: str) -> EncoderError:
+    """The error for a name that means nothing, with the nearest ones."""
+    close = nearest(name, model_names())
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    hub = f"(hf-hub:{name} looks it up on the Hugging Face hub) " if name.count("/") == 1 else ""
+    return EncoderError(
+        f"unknown model {name!r}; {hint}{hub}"
+        f"Allowed: {', '.join(model_names())}, a checkpoint file or the folder of a model, "
+        "IMAGE+TEXT, hf-hub:ORG/NAME, open_clip:ARCH/PRETRAINED"
+    )
 
 
 def load(
     info: EncoderInfo | str,
     device: str | torch.device = "cpu",
     precision: str = "fp32",
-    progress: Progress | None = None,
+    progress: BytesDone | None = None,
     *,
     cache: Path | None = None,
 ) -> Encoder:
     """Load a model's weights, downloading them where they are OpenAI's and not here yet.
 
-    `precision`: `fp32`, `bf16` or `fp16`, or `auto` (see `pick_precision`); the
-    arithmetic of the image tower only. `progress(bytes, total)` is called while
-    downloading, `total` is None where the server does not tell. `cache` as in
-    `resolve`. Nothing is kept: callers that load a model twice get two.
+    Nothing is kept: callers that load a model twice get two.
 
-    Raises `EncoderError` for a model that is unknown, missing or damaged.
+    Args:
+        info: From `resolve`, or a name.
+        device: Where the weights go.
+        precision: `fp32`, `bf16`, `fp16` or `auto` (see `pick_precision`): the arithmetic
+            of the image tower only.
+        progress: Told how far a download is.
+        cache: As in `resolve`.
+
+    Returns:
+        The encoder, frozen.
+
+    Raises:
+        EncoderError: The model is unknown, missing or damaged.
     """
     from clipig.encoders.precision import pick_precision, to_dtype
 
     if isinstance(info, str):
-        info = resolve(info, cache=cache)
+        info = resolve(info, cache=cache, progress=progress)
     if info.name == AUTO:
         raise EncoderError("auto must be resolved before it is loaded")
     own = info.name in EMBEDDED or _is_own_file(info.name)
@@ -56,7 +194,12 @@ def load(
         from clipig.encoders.openclip import OpenClipEncoder
 
         return OpenClipEncoder(info, device, precision, cache=cache)
-    return _load_openai(info, device, precision, progress, cache)
+    if info.name in OPENAI:
+        from clipig.encoders.weights import fetch_weights
+
+        path = fetch_weights(info.name, cache=cache, progress=progress)
+        return _load_files(replace(info, name=str(path)), info.name, device, precision)
+    return _load_files(info, info.name, device, precision)
 
 
 def _is_own_file(name: str) -> bool:
@@ -68,26 +211,35 @@ def _is_own_file(name: str) -> bool:
     return file_info(name) is not None
 
 
-def _load_openai(
-    info: EncoderInfo,
-    device: str | torch.device,
-    precision: str,
-    progress: Progress | None,
-    cache: Path | None,
+def _load_files(
+    info: EncoderInfo, name: str, device: str | torch.device, precision: str
 ) -> Encoder:
-    from clipig.encoders.checkpoint import file_sha256, read_state
+    """Load what `locate` finds under `info.name`; `name` is what the user wrote."""
+    from clipig.encoders.architecture import to_activation
     from clipig.encoders.openai import OpenAIEncoder
-    from clipig.encoders.weights import fetch_weights
+    from clipig.encoders.source import locate
 
-    if info.name in OPENAI:
-        path = fetch_weights(info.name, cache=cache, progress=progress)
-    else:
-        path = Path(info.name).expanduser()
-    state = read_state(path)
-    checksum = f"sha256:{file_sha256(path)}"
+    source = locate(info.name, activation=to_activation(info.activation) or None)
+    if source is None:
+        raise unknown_model(name)
+    if source.kind == "open_clip":
+        from clipig.encoders.openclip import OpenClipEncoder
+
+        inner = OpenClipEncoder(
+            replace(info, name=f"{LOCAL_DIR}{source.folder}"), device, precision
+        )
+        return inner.renamed(name)
+    checksum = source.checksum()
     if info.checksum and checksum != info.checksum:
-        raise EncoderError(f"{path}: the file has changed since it was looked at ({checksum})")
+        raise EncoderError(
+            f"{_place(source)}: the file has changed since it was looked at ({checksum})"
+        )
+    info = replace(info, name=name, checksum=checksum)
+    if source.kind == "siglip":
+        from clipig.encoders.siglip import SiglipEncoder
+
+        return SiglipEncoder(source, info, device, precision)
     try:
-        return OpenAIEncoder(state, info, device, precision)
+        return OpenAIEncoder(source.tensors(), info, device, precision, source.traits)
     except EncoderError as fault:
-        raise EncoderError(f"{path}: {fault}") from fault
+        raise EncoderError(f"{_place(source)}: {fault}") from fault

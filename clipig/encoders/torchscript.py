@@ -4,7 +4,7 @@ An archive is a zip: `NAME/data.pkl` is a pickle of the module tree, whose
 classes live in `NAME/code/` and whose tensors lie in `NAME/data/N`. Here the
 pickle is read by an unpickler that knows a handful of harmless names; every
 class of the archive becomes a bare `_Node` that only holds attributes, and
-the code is never opened. So nothing of the file is trusted but numbers.
+the code is never opened. So only the values of tensors are taken from the file.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 import pickle
+import pickletools
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,8 +34,11 @@ _DTYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
-_MAX_PICKLE = 64 << 20  # bytes; OpenAI's largest is below one million
+_MAX_PICKLE = 8 << 20  # bytes; OpenAI's largest is below one million
 _MAX_DEPTH = 64
+_MAX_VISITS = 100_000  # of nodes of the module tree, a shared one counted each time
+_MAX_ENTRIES = 100_000
+_MAX_MEMO = 1 << 22
 
 
 class _Node:
@@ -73,7 +77,7 @@ def _reference(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> An
     if len(size) != len(stride):
         raise pickle.UnpicklingError("a tensor's size and stride do not fit")
     last = offset + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
-    if math.prod(size) and last >= storage.length:
+    if math.prod(size) > storage.length or (math.prod(size) and last >= storage.length):
         raise pickle.UnpicklingError("a tensor reaches beyond its storage")
     return _Reference(storage, offset, tuple(size), tuple(stride))
 
@@ -83,8 +87,15 @@ def _keep(value: Any, *_: Any) -> Any:
 
 
 class _Unpickler(pickle.Unpickler):
+    """Knows a handful of names; `classes` are those of the archive that it came across."""
+
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self.classes: set[str] = set()
+
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("__torch__"):
+            self.classes.add(name)
             return _Node
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
             return _reference
@@ -109,14 +120,31 @@ class _Unpickler(pickle.Unpickler):
         return _Stored(str(key), dtype, length)
 
 
-def _collect(value: Any, prefix: str, found: dict[str, _Reference], depth: int = 0) -> None:
-    if depth > _MAX_DEPTH:
-        raise pickle.UnpicklingError("its modules are nested too deep")
-    if isinstance(value, _Reference):
-        found[prefix] = value
-    elif isinstance(value, _Node) and isinstance(value.state, dict):
-        for name, item in value.state.items():
-            _collect(item, f"{prefix}.{name}" if prefix else str(name), found, depth + 1)
+def _check_memo(data: bytes) -> None:
+    """Refuse memo indices beyond any archive's: the unpickler would reserve room up to them."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument) < _MAX_MEMO:  # type: ignore[arg-type]
+            raise pickle.UnpicklingError("a memo index is too large")
+
+
+def _references(tree: Any) -> dict[str, _Reference]:
+    """The tensors of a module tree by their dotted names."""
+    found: dict[str, _Reference] = {}
+    waiting: list[tuple[Any, str, int]] = [(tree, "", 0)]
+    visits = 0
+    while waiting:
+        value, prefix, depth = waiting.pop()
+        visits += 1
+        if visits > _MAX_VISITS or depth > _MAX_DEPTH:
+            raise pickle.UnpicklingError("its modules are too many or nested too deep")
+        if isinstance(value, _Reference):
+            found[prefix] = value
+        elif isinstance(value, _Node) and isinstance(value.state, dict):
+            waiting += [
+                (item, f"{prefix}.{name}" if prefix else str(name), depth + 1)
+                for name, item in value.state.items()
+            ]
+    return found
 
 
 class TorchScriptArchive:
@@ -129,11 +157,16 @@ class TorchScriptArchive:
     def __init__(self, path: Path):
         try:
             self._zip = zipfile.ZipFile(path)
-            self._root, self._references = self._read_tree()
-        except (zipfile.BadZipFile, pickle.UnpicklingError, EOFError, KeyError, OSError) as fault:
-            raise EncoderError(f"a damaged TorchScript archive: {fault}") from fault
-        except (AttributeError, IndexError, TypeError, ValueError, RecursionError) as fault:
-            raise EncoderError(f"a damaged TorchScript archive: {fault}") from fault
+            if len(self._zip.namelist()) > _MAX_ENTRIES:
+                raise EncoderError("a damaged TorchScript archive: it has too many entries")
+            self._root, self._references, classes = self._read_tree()
+        except EncoderError:
+            raise
+        except Exception as fault:  # zipfile, zlib and pickle raise whatever damage makes them
+            text = str(fault).strip() or type(fault).__name__
+            raise EncoderError(f"a damaged TorchScript archive: {text[:160]}") from fault
+        known = sorted(classes & {"QuickGELU", "GELU"})
+        self.activation: str | None = known[0] if len(known) == 1 else None
 
     @staticmethod
     def is_one(path: Path) -> bool:
@@ -141,7 +174,7 @@ class TorchScriptArchive:
         try:
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-        except (zipfile.BadZipFile, OSError, ValueError):
+        except Exception:  # whatever zipfile makes of damage: torch.load says it better
             return False
         return any(name.endswith("/constants.pkl") for name in names)
 
@@ -151,16 +184,17 @@ class TorchScriptArchive:
     def __exit__(self, *_: object) -> None:
         self._zip.close()
 
-    def _read_tree(self) -> tuple[str, dict[str, _Reference]]:
+    def _read_tree(self) -> tuple[str, dict[str, _Reference], set[str]]:
         trees = [n for n in self._zip.namelist() if n.endswith("/data.pkl") and n.count("/") == 1]
         if len(trees) != 1:
             raise EncoderError("a damaged TorchScript archive: it has no data.pkl")
         if self._zip.getinfo(trees[0]).file_size > _MAX_PICKLE:
             raise EncoderError("a damaged TorchScript archive: its data.pkl is too large")
-        tree = _Unpickler(io.BytesIO(self._zip.read(trees[0]))).load()
-        found: dict[str, _Reference] = {}
-        _collect(tree, "", found)
-        return trees[0].removesuffix("data.pkl"), found
+        data = self._zip.read(trees[0])
+        _check_memo(data)
+        unpickler = _Unpickler(data)
+        found = _references(unpickler.load())
+        return trees[0].removesuffix("data.pkl"), found, unpickler.classes
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Names and shapes; nothing but the tree has been read."""
@@ -189,7 +223,9 @@ class TorchScriptArchive:
             if entry.file_size != size:
                 raise EncoderError(f"a damaged TorchScript archive: {key} has the wrong size")
             raw = bytearray(self._zip.read(key))
-        except (zipfile.BadZipFile, KeyError, OSError, EOFError, ValueError) as fault:
+        except EncoderError:
+            raise
+        except Exception as fault:  # as above
             raise EncoderError(f"a damaged TorchScript archive: {key}: {fault}") from fault
         if not raw:
             return torch.empty(0, dtype=storage.dtype)

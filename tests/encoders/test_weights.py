@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import subprocess
@@ -13,9 +14,9 @@ from typing import Any, ClassVar
 
 import pytest
 
+from clipig import web
 from clipig.encoders import load, resolve, weights
-from clipig.encoders.filelock import FileLock
-from clipig.errors import EncoderError
+from clipig.errors import EncoderError, ImageError
 from tests.support.tiny_checkpoints import ROOT, State, own_cache, publish, state
 
 __all__ = ["own_cache", "state"]
@@ -25,6 +26,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     content: ClassVar[bytes] = b""
     mode: ClassVar[str] = "good"
     asked: ClassVar[list[str | None]] = []
+    over: ClassVar[threading.Event] = threading.Event()
 
     def do_GET(self) -> None:
         asked = self.headers.get("Range")
@@ -35,6 +37,21 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         if self.mode == "busy" and len(self.asked) < 3:
             self.send_error(503)
+            return
+        if self.mode == "slow headers":
+            for letter in b"HTTP/1.0 200 OK":
+                if self.over.wait(0.05):
+                    return
+                with contextlib.suppress(OSError):
+                    self.wfile.write(bytes([letter]))
+            return
+        if self.mode in ("endless", "drip"):
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not self.over.is_set():
+                    self.wfile.write(bytes(1 << 16 if self.mode == "endless" else 1))
+                    self.over.wait(0.01 if self.mode == "drip" else 0)
             return
         if asked and self.mode != "no ranges":
             first = int(asked.removeprefix("bytes=").split("-")[0])
@@ -66,7 +83,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Handler]]:
     thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setenv("CLIPIG_MODEL_URL", f"http://127.0.0.1:{running.server_port}/models/")
+    _Handler.over.clear()
     yield _Handler
+    _Handler.over.set()
     running.shutdown()
     running.server_close()
     thread.join()
@@ -74,7 +93,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Handler]]:
 
 def fetch(target: Path, content: bytes, **options: Any) -> Path:
     url = weights.model_url("RN50")
-    return weights.download(url, target, hashlib.sha256(content).hexdigest(), backoff=0, **options)
+    return web.download(url, target, hashlib.sha256(content).hexdigest(), backoff=0, **options)
 
 
 def test_download_reports_progress_and_leaves_only_the_file(
@@ -155,7 +174,7 @@ def test_disk_full_and_unwritable(
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(weights.os, "fsync", full)
+    monkeypatch.setattr(web.os, "fsync", full)
     with pytest.raises(EncoderError, match="disk is full"):
         fetch(tmp_path / "m.pt", server.content)
     assert not (tmp_path / "m.pt").exists()
@@ -173,35 +192,58 @@ def test_two_downloads_at_once_make_one(server: type[_Handler], tmp_path: Path) 
     assert len(server.asked) == 1
 
 
-def test_the_lock_is_held_against_another_process(tmp_path: Path) -> None:
+def test_a_holder_of_the_lock_that_dies_lets_go(server: type[_Handler], tmp_path: Path) -> None:
     code = f"""if True:
-        from pathlib import Path
-        from clipig.encoders.filelock import FileLock
-        with FileLock(Path({str(tmp_path / "lock")!r})):
+        import filelock
+        with filelock.FileLock({str(tmp_path / "m.pt.lock")!r}):
             print("mine", flush=True)
             input()
     """
     other = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=ROOT,
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     with other:
         assert other.stdout is not None
         assert other.stdout.readline().strip() == b"mine"
-        mine = threading.Event()
-
-        def wait() -> None:
-            with FileLock(tmp_path / "lock"):
-                mine.set()
-
-        thread = threading.Thread(target=wait)
+        thread = threading.Thread(target=fetch, args=(tmp_path / "m.pt", server.content))
         thread.start()
-        assert not mine.wait(0.3)
-        other.kill()  # a holder that dies lets go
-        assert mine.wait(5)
+        thread.join(0.3)
+        assert thread.is_alive() and not server.asked
+        other.kill()
         thread.join()
+    assert (tmp_path / "m.pt").read_bytes() == server.content
+
+
+def test_an_endless_transfer_stops_at_the_limit(server: type[_Handler], tmp_path: Path) -> None:
+    server.mode = "endless"
+    with pytest.raises(EncoderError, match=r"expected at most 3 MB"):
+        fetch(tmp_path / "m.pt", server.content, limit=3 << 20)
+    assert (tmp_path / "m.pt.part").stat().st_size <= 3 << 20
+    server.mode = "good"
+    with pytest.raises(EncoderError, match="expected at most 0 MB"):
+        fetch(tmp_path / "n.pt", server.content, limit=1000)
+    assert not (tmp_path / "n.pt.part").exists()
+
+
+def test_a_transfer_that_is_too_slow_is_given_up(
+    server: type[_Handler], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "DEADLINE", 0.05)
+    monkeypatch.setattr(web, "MIN_RATE", 1 << 40)
+    server.mode = "drip"
+    with pytest.raises(EncoderError, match=r"slower than .* \(after 2 attempts\)"):
+        fetch(tmp_path / "m.pt", server.content, attempts=2)
+
+
+def test_slow_headers_are_given_up(
+    server: type[_Handler], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(web, "DEADLINE", 0.2)
+    server.mode = "slow headers"
+    with pytest.raises(EncoderError, match="not complete after"):
+        fetch(tmp_path / "m.pt", server.content, attempts=1)
+    with pytest.raises(ImageError, match="not complete after"):
+        web.fetch_picture(weights.model_url("RN50"), deadline=0.2)
 
 
 def test_from_name_to_encoder_through_the_download(

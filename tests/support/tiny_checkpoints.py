@@ -49,6 +49,6 @@ def publish(path: Path, state: State, monkeypatch: pytest.MonkeyPatch) -> bytes:
     path.parent.mkdir(parents=True, exist_ok=True)
     torch.save(state, path)
     data = path.read_bytes()
-    entry = names.Entry(32, 32, "ViT-B-32.pt", hashlib.sha256(data).hexdigest())
+    entry = names.OpenAIModel(32, 32, "ViT-B-32.pt", 338, hashlib.sha256(data).hexdigest())
     monkeypatch.setitem(OPENAI, "ViT-B/32", entry)
     return data

@@ -16,12 +16,12 @@ from safetensors.torch import load as load_tensors
 from torch import Tensor
 
 from clipig.encoders.blank import blank
-from clipig.encoders.checkpoint import file_sha256
 from clipig.encoders.embedded.network import ACTIVATIONS, Block, EmbeddedNetwork, NetworkConfig
 from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.names import ASKED
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import EncoderError
+from clipig.files import file_sha256
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LONGEST_HEADER = 1 << 24
