@@ -21,7 +21,6 @@ from clipig.encoders import load, resolve
 from clipig.encoders.architecture import MEAN, STD, to_activation
 from clipig.encoders.clip_package import import_clip
 from clipig.encoders.protocol import Encoder
-from clipig.errors import EncoderError
 from tests.support.tiny_checkpoints import own_cache, random_checkpoint
 
 transformers = pytest.importorskip("transformers")
@@ -199,7 +198,8 @@ def tokenizer_file(folder: Path, pad: str) -> Any:
     """A tokenizer of words, as `tokenizers` writes it, with the marks of SigLIP's."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-    words = ["<pad>", "</s>", "<unk>", *"a red circle two penguins made of piano".split()]
+    words = ["<pad>", "</s>", "<unk>", "a", "red", "circle", "two", "penguins", "made", "of",
+             "piano"]
     tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
