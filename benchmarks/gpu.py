@@ -26,7 +26,7 @@ from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
 from clipig.engine.device import peak_memory, wait
 from clipig.engine.events import Finished, Step
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
 from clipig.engine.loop import optimize
 from clipig.jobs.bench import Bench, count_flops, peak_flops, timed
@@ -37,7 +37,7 @@ DEVICE = torch.device("cuda")
 CURVE = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
-def final(experiment: Experiment, encoder: Encoder, settings: Settings) -> torch.Tensor:
+def final(experiment: Experiment, encoder: Encoder, settings: Execution) -> torch.Tensor:
     """The picture at the end of a run."""
     plan = compile([experiment], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache())
@@ -50,9 +50,9 @@ def graph_against_eager(experiment: Experiment, encoder: Encoder) -> dict[str, A
     """The greatest difference of a picture made with and without CUDA graphs."""
     short = experiment.model_copy(update={"epochs": load(
         "method_1", overrides=["epochs=12"]).epochs})
-    plain = final(short, encoder, Settings(graphs="off"))
-    again = final(short, encoder, Settings(graphs="off"))
-    graph = final(short, encoder, Settings(graphs="on"))
+    plain = final(short, encoder, Execution(graphs="off"))
+    again = final(short, encoder, Execution(graphs="off"))
+    graph = final(short, encoder, Execution(graphs="on"))
     return {
         "graph_difference": float((graph - plain).abs().max()),
         "run_to_run_difference": float((again - plain).abs().max()),
@@ -63,7 +63,7 @@ def waits(experiment: Experiment, encoder: Encoder) -> str:
     """Whether a step waits for the device."""
     plan = compile([experiment], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache())
-    stream = optimize(plan, [encoder], prompts, settings=Settings(graphs="off"))
+    stream = optimize(plan, [encoder], prompts, settings=Execution(graphs="off"))
     steps = (e for e in stream if isinstance(e, Step))
     for _ in range(2):
         next(steps)
@@ -134,7 +134,7 @@ def main() -> None:
         session = Session(path, "cuda", args.precision)
         experiment = session.settle(load("method_1", overrides=["seed=1"]))[0]
         encoder = session.encoders(experiment)[0]
-        bench = Bench(experiment, [encoder], Settings(), PromptCache())
+        bench = Bench(experiment, [encoder], Execution(), PromptCache())
         found: dict[str, Any] = {
             "device": torch.cuda.get_device_name(), "torch": torch.__version__,
             "precision": str(encoder.dtype),
@@ -142,7 +142,7 @@ def main() -> None:
         found["correct"] = attempt(lambda: graph_against_eager(experiment, encoder))
         found["waits_in_a_step"] = attempt(lambda: waits(experiment, encoder))
         found["one"] = attempt(lambda: vars(bench.compare(1, 5.0)))
-        eager = Bench(experiment, [encoder], Settings("off", "off"), PromptCache())
+        eager = Bench(experiment, [encoder], Execution("off", "off"), PromptCache())
         found["one_eager"] = attempt(lambda: vars(eager.compare(1, 5.0)))
         found["curve"] = attempt(lambda: curve(bench, 64 if args.quick else 512))
         flops, peak = count_flops(encoder), peak_flops(encoder)

@@ -21,7 +21,7 @@ import torch
 from clipig import encoders
 from clipig.config.load import load
 from clipig.engine.device import peak_memory
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory
 from clipig.engine.memory import footprint
@@ -32,7 +32,7 @@ def one(args: argparse.Namespace) -> None:
     """Measure and print one row."""
     experiment = load("method_1", overrides=["seed=1", f"resolution=[{args.side}, {args.side}]"])
     encoder = encoders.load(args.model, args.device, args.precision)
-    bench = Bench(experiment, [encoder], Settings(chunk=args.chunk), PromptCache())
+    bench = Bench(experiment, [encoder], Execution(chunk=args.chunk), PromptCache())
     need = footprint(bench.plan, [encoder])
     gc.collect()
     fresh = forget_peak(encoder.device)

@@ -32,7 +32,7 @@ from clipig import encoders
 from clipig.config.load import load
 from clipig.encoders.architecture import MEAN, STD
 from clipig.encoders.clip_package import import_clip
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory
 from clipig.jobs.bench import Bench
@@ -105,7 +105,7 @@ def main() -> None:
         )
         encoder = encoders.load(str(path), "cpu", args.precision)
     experiment = load("method_1", overrides=["seed=1"])
-    bench = Bench(experiment, [encoder], Settings(), PromptCache())
+    bench = Bench(experiment, [encoder], Execution(), PromptCache())
     ours, theirs = bench.stepper(1), Original("a penguin made of piano").step
     ours()
     theirs()

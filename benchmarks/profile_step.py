@@ -19,7 +19,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from clipig import encoders
 from clipig.config.load import load
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory
 from clipig.jobs.bench import Bench
@@ -66,7 +66,7 @@ def main() -> None:
     keep_freed_memory()  # as the command line does
     torch.set_num_threads(1)
     encoder = encoders.load(args.model, "cpu", args.precision)
-    bench = Bench(load(args.config, overrides=["seed=1"]), [encoder], Settings(), PromptCache())
+    bench = Bench(load(args.config, overrides=["seed=1"]), [encoder], Execution(), PromptCache())
     floor = costs(bench.floor(args.runs), args.rounds)
     step = costs(bench.stepper(args.runs), args.rounds)
     print(f"{'ms':>8} {'calls':>7} {'floor':>8} {'added':>8}  operation")

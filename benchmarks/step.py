@@ -17,7 +17,7 @@ import torch
 
 from clipig import encoders
 from clipig.config.load import load
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache
 from clipig.engine.host import keep_freed_memory
 from clipig.jobs.bench import Bench
@@ -69,7 +69,8 @@ def main() -> None:
     print(f"threads {torch.get_num_threads()}; wall: floor, step (ms), ratio; processor: the same")
     for precision in args.precision:
         encoder = encoders.load(args.model, args.device, precision)
-        bench = Bench(load(args.config, overrides=["seed=1"]), [encoder], Settings(), PromptCache())
+        experiment = load(args.config, overrides=["seed=1"])
+        bench = Bench(experiment, [encoder], Execution(), PromptCache())
         for runs in args.runs:
             print(row(bench, f"{encoder.info.name[-18:]} {precision}", runs, args.seconds),
                   flush=True)

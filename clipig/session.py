@@ -26,7 +26,7 @@ from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.engine.device import pick_device
 from clipig.engine.events import Event, Finished, Step
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, Prompts, encode_prompts
 from clipig.engine.loop import optimize
 from clipig.engine.memory import fit
@@ -97,7 +97,7 @@ class Session:
     """maximum number of runs in a batch; None: as many as are fastest and fit into memory"""
     max_memory: int | None = None
     """bytes that a batch may use; None: most of what is free"""
-    settings: Settings = field(default_factory=Settings)
+    settings: Execution = field(default_factory=Execution)
     """what changes time and memory only"""
     progress: Progress | None = None
     """called while weights are downloaded with the bytes so far and the total, if it is known"""
@@ -248,7 +248,7 @@ class Session:
         """Make all pictures of an experiment, without files or output; see `clipig.run`."""
         return collect(self.render(self.settle(experiment)), experiment.runs)
 
-    def _cut(self, waiting: list[Group]) -> tuple[Group, Settings]:
+    def _cut(self, waiting: list[Group]) -> tuple[Group, Execution]:
         """Take the next group, leaving behind what does not fit beside it."""
         group = waiting.pop(0)
         room = fit(group.plan, self.encoders(group.plan.experiment), self.max_memory)

@@ -14,7 +14,7 @@ from clipig.ops.kernels.sampling import Shape
 
 
 @dataclass(frozen=True)
-class Rating:
+class FeatureRating:
     """What one encoder found in the views of a target, `[R, N, F]` each.
 
     `used` is None if all features count.
@@ -37,7 +37,7 @@ class TargetReport:
     index: int
     views: int
     features: tuple[int, ...]
-    ratings: tuple[Rating, ...]
+    ratings: tuple[FeatureRating, ...]
     constraints: tuple[int, ...]
     terms: Tensor
 

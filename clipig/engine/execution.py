@@ -11,7 +11,7 @@ Choice = Literal["auto", "on", "off"]
 
 
 @dataclass(frozen=True)
-class Settings:
+class Execution:
     """Options of `optimize` that are no part of the experiment.
 
     graphs    replay each step as a CUDA graph (a few steps of every phase come first)

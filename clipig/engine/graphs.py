@@ -14,30 +14,32 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from clipig.engine.events import Rating, TargetReport
+from clipig.engine.events import FeatureRating, TargetReport
 
 WARM = 3
 """Steps done one by one first: they allocate moments and fill caches, which a capture may not."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepOutcome:
     """What a step tells: loss and similarity `[R]`, details by target."""
 
     loss: Tensor
     similarity: Tensor
     reports: tuple[TargetReport, ...]
 
-    def copied(self) -> Outcome:
+    def copied(self) -> StepOutcome:
         """The same in memory of its own; the next replay overwrites the original."""
-        return Outcome(
+        return StepOutcome(
             self.loss.clone(), self.similarity.clone(), tuple(map(_copied, self.reports))
         )
 
 
 def _copied(report: TargetReport) -> TargetReport:
     ratings = tuple(
-        Rating(r.similarity.clone(), r.losses.clone(), None if r.used is None else r.used.clone())
+        FeatureRating(
+            r.similarity.clone(), r.losses.clone(), None if r.used is None else r.used.clone()
+        )
         for r in report.ratings
     )
     return replace(report, ratings=ratings, terms=report.terms.clone())
@@ -52,16 +54,16 @@ class Replay:
     """
 
     def __init__(
-        self, work: Callable[[Tensor], Outcome], device: torch.device,
+        self, work: Callable[[Tensor], StepOutcome], device: torch.device,
         before: Callable[[int], None],
     ):
         self._work, self._device, self._before = work, device, before
         self._step = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = 0
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._outcome: Outcome | None = None
+        self._outcome: StepOutcome | None = None
 
-    def __call__(self, step: int) -> Outcome:
+    def __call__(self, step: int) -> StepOutcome:
         self._before(step)
         self._step.fill_(step)
         self._seen += 1
@@ -74,7 +76,7 @@ class Replay:
         self._graph.replay()
         return self._outcome.copied()
 
-    def _beside(self) -> Outcome:
+    def _beside(self) -> StepOutcome:
         """A step on a stream of its own, as capturing asks for."""
         stream = torch.cuda.Stream(self._device)
         main = torch.cuda.current_stream(self._device)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
 from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, Step, Unsettled
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import Prompts
-from clipig.engine.graphs import Outcome, Replay
+from clipig.engine.graphs import Replay, StepOutcome
 from clipig.engine.losses import fair_scales, similarities
 from clipig.engine.program import Program
 from clipig.engine.state import State
@@ -35,7 +35,7 @@ WATCH = 20
 def optimize(
     plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
     start: Tensor | None = None, state: State | None = None, mask: Tensor | None = None,
-    settings: Settings | None = None,
+    settings: Execution | None = None,
 ) -> Iterator[Event]:
     """Carry out a plan.
 
@@ -52,30 +52,30 @@ def optimize(
         `PhaseBegun` before each phase, `Step` after each optimizer step, `Diverged` when runs
         have diverged, `Finished` at the end.
     """
-    studio = Studio(plan, encoders, prompts, start, state, mask, settings or Settings())
-    first = studio.done
+    running = Optimization(plan, encoders, prompts, start, state, mask, settings or Execution())
+    first = running.done
     for phase in plan.phases:
         if phase.last <= first:
             continue
-        studio.begin(phase)
-        yield PhaseBegun(studio.done, phase.size)
+        running.begin(phase)
+        yield PhaseBegun(running.done, phase.size)
         for step in range(max(first, phase.first), phase.last):
-            yield studio.advance(step)
+            yield running.advance(step)
             if (step + 1) % WATCH == 0 or step + 1 == plan.steps:
-                fallen = studio.newly_diverged()
+                fallen = running.newly_diverged()
                 if fallen:
                     yield Diverged(plan.start + step, fallen)
     yield Finished(
-        plan.epochs, studio.shown(), studio.similarity, studio.alive, studio.state
+        plan.epochs, running.shown(), running.similarity, running.alive, running.state
     )
 
 
-class Studio:
+class Optimization:
     """What changes while a plan runs: canvas, optimizer, who is alive."""
 
     def __init__(
         self, plan: Plan, encoders: Sequence[Encoder], prompts: Prompts,
-        start: Tensor | None, state: State | None, mask: Tensor | None, settings: Settings,
+        start: Tensor | None, state: State | None, mask: Tensor | None, settings: Execution,
     ):
         self.plan, self.encoders, self.prompts = plan, encoders, prompts
         self.settings = settings
@@ -156,7 +156,7 @@ class Studio:
             self.settings.chunk,
         )
         steps = phase.last - max(self.done, phase.first)
-        self.runner: Callable[[int], Outcome] = self._work
+        self.runner: Callable[[int], StepOutcome] = self._work
         if self.settings.captured(self.draw.device, steps):
             self.runner = Replay(self._work, self.draw.device, self.program.hold)
 
@@ -192,7 +192,7 @@ class Studio:
             self.state,
         )
 
-    def _work(self, step: int | Tensor) -> Outcome:
+    def _work(self, step: int | Tensor) -> StepOutcome:
         """What a step does to tensors. `step` may live on the device; then it can be captured."""
         self.rule.clear()
         loss, similarity, reports = self.program.forward(self.canvas, step)
@@ -206,7 +206,7 @@ class Studio:
         self.rule.step(self.plan.experiment.gradient, rate, self.alive)
         self.program.edit(self.canvas, step)
         self._remember(step)
-        return Outcome(loss.detach(), similarity, tuple(reports))
+        return StepOutcome(loss.detach(), similarity, tuple(reports))
 
     def _remember(self, step: int | Tensor) -> None:
         """Update the running mean of pictures (an exponential one, bias-corrected)."""

@@ -50,7 +50,7 @@ class Footprint:
 
 
 @dataclass(frozen=True)
-class Fit:
+class MemoryFit:
     """How to cut the runs of a plan: `group` at a time, `chunk` views in the encoder at a time."""
 
     group: int
@@ -151,7 +151,7 @@ def _container_memory() -> list[int]:
 
 def fit(
     plan: Plan, encoders: Sequence[Encoder], limit: int | None = None, free: int | None = None
-) -> Fit:
+) -> MemoryFit:
     """How many runs of a plan to do at a time, within `limit` bytes and what is free.
 
     On a CPU groups are no larger than speed asks for. If not even one run fits,
@@ -166,8 +166,8 @@ def fit(
     if most < 1:
         left = room - (need.run - need.views)
         views = max(p.views for p in plan.phases)
-        return Fit(1, min(max(1, left // need.each), max(views - 1, 1)))
+        return MemoryFit(1, min(max(1, left // need.each), max(views - 1, 1)))
     if device.type == "cpu":
         most = min(most, max(1, CPU_VIEWS // max(1, max(p.views for p in plan.phases))))
     groups = math.ceil(plan.runs / most)
-    return Fit(math.ceil(plan.runs / groups), None)
+    return MemoryFit(math.ceil(plan.runs / groups), None)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.engine.events import Rating, TargetReport
+from clipig.engine.events import FeatureRating, TargetReport
 from clipig.engine.goals import Prompts
 from clipig.engine.losses import Scores, Weighing, score
 from clipig.engine.styles import Aspect, aspects, look
@@ -208,7 +208,7 @@ class Program:
         weight = own.weight[..., 0].mean(1)  # live weights: the mean over the views
         report = TargetReport(
             t.index, t.views, t.features,
-            tuple(Rating(s.similarity, s.each, s.used) for s in rated),
+            tuple(FeatureRating(s.similarity, s.each, s.used) for s in rated),
             tuple(c.index for c in t.constraints), terms.detach(),
         )
         return (weight * t.repeats) * loss, report

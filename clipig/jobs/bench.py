@@ -19,9 +19,9 @@ from torch import Tensor
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import Encoder
 from clipig.engine.device import peak_memory, wait
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
-from clipig.engine.loop import Studio
+from clipig.engine.loop import Optimization
 from clipig.engine.memory import fit, view_bytes
 from clipig.plan.compiler import compile
 from clipig.plan.plan import Phase, Plan
@@ -94,11 +94,11 @@ class Report:
 
 def measure(
     experiment: Experiment, encoders: Sequence[Encoder], seconds: float = 40.0,
-    runs: Sequence[int] = RUNS, settings: Settings | None = None, limit: int | None = None,
+    runs: Sequence[int] = RUNS, settings: Execution | None = None, limit: int | None = None,
     cache: PromptCache | None = None,
 ) -> Report:
     """Measure an experiment's longest phase on its encoders' device, in about `seconds`."""
-    settings = settings or Settings()
+    settings = settings or Execution()
     encoder = encoders[0]
     bench = Bench(experiment, encoders, settings, cache or PromptCache())
     began = time.perf_counter()
@@ -132,7 +132,7 @@ class Bench:
     """Floors and steps of one experiment."""
 
     def __init__(
-        self, experiment: Experiment, encoders: Sequence[Encoder], settings: Settings,
+        self, experiment: Experiment, encoders: Sequence[Encoder], settings: Execution,
         cache: PromptCache,
     ):
         self.experiment, self.encoders, self.settings = experiment, tuple(encoders), settings
@@ -165,13 +165,13 @@ class Bench:
         start = None
         if plan.experiment.init.image is not None or plan.experiment.init.image_tensor is not None:
             start = torch.rand(1, 3, *phase.size, generator=torch.Generator().manual_seed(1))
-        studio = Studio(plan, self.encoders, prompts, start, None, None, self.settings)
-        studio.begin(phase)
+        running = Optimization(plan, self.encoders, prompts, start, None, None, self.settings)
+        running.begin(phase)
         number = 0
 
         def step() -> None:
             nonlocal number
-            studio.advance(phase.first + number % (phase.last - phase.first))
+            running.advance(phase.first + number % (phase.last - phase.first))
             number += 1
             wait(self.device)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from clipig.engine.device import peak_memory, wait
-from clipig.engine.loop import Studio
+from clipig.engine.loop import Optimization
 from clipig.plan.plan import Phase
 from clipig.session import Group, Session
 
@@ -34,7 +34,7 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     weights. Raises what loading raises.
     """
     needed = session.inputs(group.plan)
-    studio = Studio(
+    running = Optimization(
         group.plan, needed.encoders, needed.prompts, needed.start, None, needed.mask,
         session.settings,
     )
@@ -45,19 +45,19 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
         kind = (phase.size, sum(t.views for t in phase.targets), len(phase.targets),
                 len(phase.postproc))
         if kind not in known:
-            known[kind] = _seconds(studio, phase, tries, device)
+            known[kind] = _seconds(running, phase, tries, device)
         costs.append(known[kind])
     steps = [p.last - p.first for p in group.plan.phases]
     total = sum(c * n for c, n in zip(costs, steps, strict=True))
     return Estimate(tuple(costs), total, peak_memory(device))
 
 
-def _seconds(studio: Studio, phase: Phase, tries: int, device: torch.device) -> float:
-    studio.begin(phase)
-    studio.advance(phase.first)  # the first step also allocates and compiles
+def _seconds(running: Optimization, phase: Phase, tries: int, device: torch.device) -> float:
+    running.begin(phase)
+    running.advance(phase.first)  # the first step also allocates and compiles
     wait(device)
     begun = time.perf_counter()
     for _ in range(tries):
-        studio.advance(phase.first)
+        running.advance(phase.first)
     wait(device)
     return (time.perf_counter() - begun) / tries

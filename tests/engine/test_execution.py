@@ -15,12 +15,12 @@ from clipig.cli.options import parse_bytes
 from clipig.config.schema import Experiment
 from clipig.engine import window as ahead
 from clipig.engine.events import Finished
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
-from clipig.engine.graphs import Outcome
+from clipig.engine.graphs import StepOutcome
 from clipig.engine.host import keep_freed_memory
-from clipig.engine.loop import Studio, optimize
-from clipig.engine.memory import Fit, fit, footprint, free_memory
+from clipig.engine.loop import Optimization, optimize
+from clipig.engine.memory import MemoryFit, fit, footprint, free_memory
 from clipig.engine.window import Window, tensors
 from clipig.jobs.bench import measure
 from clipig.ops.kernels.clamp import clamp_inward, clamp_unit
@@ -47,7 +47,7 @@ BASE: dict[str, Any] = {
 }
 
 
-def picture(settings: Settings, runs: int = 2, **changes: Any) -> torch.Tensor:
+def picture(settings: Execution, runs: int = 2, **changes: Any) -> torch.Tensor:
     """The final pictures of some runs."""
     experiments = [
         Experiment.model_validate({**BASE, "seed": seed, **changes}) for seed in range(runs)
@@ -62,7 +62,7 @@ def picture(settings: Settings, runs: int = 2, **changes: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("chunk", [1, 3, 4, 100])
 def test_chunks_give_the_same_picture(chunk: int) -> None:
-    whole, parts = picture(Settings()), picture(Settings(chunk=chunk))
+    whole, parts = picture(Execution()), picture(Execution(chunk=chunk))
     torch.testing.assert_close(parts, whole, atol=2e-5, rtol=0)
 
 
@@ -72,21 +72,21 @@ def test_a_step_counted_on_the_device_is_the_same_step(
     optimizer: str, held: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`held`: with what is prepared for some steps in tensors that stay where they are."""
-    expected = picture(Settings(), optimizer=optimizer)
-    work = Studio._work
+    expected = picture(Execution(), optimizer=optimizer)
+    work = Optimization._work
     places: set[int] = set()
 
-    def by_tensor(studio: Studio, step: int | torch.Tensor) -> Outcome:
+    def by_tensor(running: Optimization, step: int | torch.Tensor) -> StepOutcome:
         assert isinstance(step, int)
         if held:
-            studio.program.hold(step)
-            for window in studio.program.ahead.values():
+            running.program.hold(step)
+            for window in running.program.ahead.values():
                 places.add(next(tensors(window._held)).data_ptr())
-        return work(studio, torch.as_tensor(step)).copied()
+        return work(running, torch.as_tensor(step)).copied()
 
     monkeypatch.setattr(ahead, "STEPS", 2)
-    monkeypatch.setattr(Studio, "_work", by_tensor)
-    torch.testing.assert_close(picture(Settings(), optimizer=optimizer), expected,
+    monkeypatch.setattr(Optimization, "_work", by_tensor)
+    torch.testing.assert_close(picture(Execution(), optimizer=optimizer), expected,
                                atol=2e-5, rtol=0)
     assert len(places) == int(held)
 
@@ -180,8 +180,8 @@ def test_events_keep_what_they_say() -> None:
 def test_the_compiler_is_not_imported_for_a_run() -> None:
     code = (
         "import tests.engine.test_execution as t; import sys\n"
-        "from clipig.engine.execution import Settings\n"
-        "t.picture(Settings(), 1)\n"
+        "from clipig.engine.execution import Execution\n"
+        "t.picture(Execution(), 1)\n"
         "assert 'torch._dynamo' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
@@ -211,7 +211,7 @@ def test_views_are_chunked_if_not_even_one_run_fits() -> None:
     need = footprint(plan, encoders)
     cramped = fit(plan, encoders, limit=need.run - need.views + 2 * need.each)
     assert (cramped.group, cramped.chunk) == (1, 2)
-    assert fit(plan, encoders, limit=1) == Fit(1, 1)
+    assert fit(plan, encoders, limit=1) == MemoryFit(1, 1)
 
 
 def test_larger_pictures_and_more_views_need_more() -> None:
@@ -249,7 +249,7 @@ def test_a_step_does_not_wait_for_the_device() -> None:
     encoder = TinyEncoder(device="cuda")
     plan = compile([Experiment.model_validate({**BASE, "seed": 1})], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache())
-    settings = Settings(graphs="off")
+    settings = Execution(graphs="off")
     stream = optimize(plan, [encoder], prompts, settings=settings)
     step_without_waiting(stream)
 
@@ -262,7 +262,7 @@ def test_graphs_give_the_same_picture() -> None:
         experiments = [Experiment.model_validate({**BASE, "seed": 1, "epochs": 8})]
         plan = compile(experiments, [encoder.info])
         prompts = encode_prompts(plan, [encoder], PromptCache())
-        settings = Settings(graphs="on" if graphs == "on" else "off")
+        settings = Execution(graphs="on" if graphs == "on" else "off")
         last = list(optimize(plan, [encoder], prompts, settings=settings))[-1]
         assert isinstance(last, Finished)
         found.append(last.picture.rgb)

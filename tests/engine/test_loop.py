@@ -233,15 +233,14 @@ def test_losses_follow_their_formulas() -> None:
 
 
 def _start_picture(run: Experiment) -> torch.Tensor:
-    from clipig.engine.execution import Settings
-    from clipig.engine.loop import Studio
+    from clipig.engine.execution import Execution
+    from clipig.engine.loop import Optimization
 
     encoder = TinyEncoder()
     plan = compile([run], [encoder.info])
-    studio = Studio(plan, [encoder], encode_prompts(plan, [encoder], PromptCache()), None, None,
-        None, Settings(),
-    )
-    return studio.canvas.raw()
+    prompts = encode_prompts(plan, [encoder], PromptCache())
+    running = Optimization(plan, [encoder], prompts, None, None, None, Execution())
+    return running.canvas.raw()
 
 
 def test_negative_weight_pushes_away() -> None:

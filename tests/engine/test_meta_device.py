@@ -21,9 +21,9 @@ from clipig.config.shipped import paths
 from clipig.encoders.protocol import Encoder
 from clipig.engine import update as rule
 from clipig.engine import window as ahead
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
-from clipig.engine.loop import Studio
+from clipig.engine.loop import Optimization
 from clipig.engine.state import State
 from clipig.ops.base import Op
 from clipig.ops.optimizers import OPTIMIZERS
@@ -69,10 +69,10 @@ def picture(name: str, side: int) -> Tensor:
     return torch.rand(3, side, side, generator=torch.Generator().manual_seed(len(name)))
 
 
-def studio(
-    experiment: Experiment, settings: Settings | None = None,
+def running(
+    experiment: Experiment, settings: Execution | None = None,
     encoders: Sequence[Encoder] | None = None, state: State | None = None,
-) -> Studio:
+) -> Optimization:
     """Two runs of an experiment on the device."""
     runs = spread(experiment.model_copy(update={"seed": 1, "runs": 2}))
     models = encoders or [TinyEncoder(k, device=DEVICE) for k in range(len(experiment.model))]
@@ -81,10 +81,10 @@ def studio(
     init = experiment.init
     start = picture("start", 40)[None] if init.image or init.image_tensor is not None else None
     mask = torch.rand(1, 1, 20, 20) if experiment.mask else None
-    return Studio(plan, models, prompts, start, state, mask, settings or Settings())
+    return Optimization(plan, models, prompts, start, state, mask, settings or Execution())
 
 
-def strict_steps(there: Studio, counted: bool, phases: int = 2) -> int:
+def strict_steps(there: Optimization, counted: bool, phases: int = 2) -> int:
     """Take steps, all but each phase's first strictly; how many those were.
 
     `counted`: the number of the step lives on the device, as a CUDA graph needs it.
@@ -110,7 +110,7 @@ def strict_steps(there: Studio, counted: bool, phases: int = 2) -> int:
 
 @pytest.mark.parametrize("name", SHOWN)
 def test_shipped_configs(name: str) -> None:
-    assert strict_steps(studio(load(SHOWN[name])), counted=False) >= 3
+    assert strict_steps(running(load(SHOWN[name])), counted=False) >= 3
 
 
 @pytest.mark.parametrize(("kind", "cls"), OPS)
@@ -122,14 +122,14 @@ def test_every_op(kind: str, cls: type[Op]) -> None:
     else:
         text = ("postproc:\n" if kind == "postproc" else "") + example
         text += f"\n{target}" if "targets:" not in text else ""
-    assert strict_steps(studio(load_text(text, cls.name)), counted=True, phases=1) >= 3
+    assert strict_steps(running(load_text(text, cls.name)), counted=True, phases=1) >= 3
 
 
 @pytest.mark.usefixtures("as_on_cuda")
 @pytest.mark.parametrize("counted", [False, True])
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_optimizers(name: str, counted: bool) -> None:
-    there = studio(load(SHOWN["configs/method_1"], overrides=[f"optimizer={name}"]))
+    there = running(load(SHOWN["configs/method_1"], overrides=[f"optimizer={name}"]))
     assert strict_steps(there, counted) >= 3
     counts = {k: v for m in there.rule.state().values() for k, v in m.items() if not v.ndim}
     # Adagrad's count decides nothing as its rate does not decay, so it may stay on the host
@@ -162,14 +162,14 @@ HARD: dict[str, Any] = {
     ],
     "postproc": [{"blur": {"kernel_size": 3, "sigma": ".1+t"}, "start": "10%"}],
 }
-VARIANTS: dict[str, tuple[dict[str, Any], Settings]] = {
-    "as it is": ({}, Settings()),
-    "a few views at a time": ({}, Settings(chunk=3)),
+VARIANTS: dict[str, tuple[dict[str, Any], Execution]] = {
+    "as it is": ({}, Execution()),
+    "a few views at a time": ({}, Execution(chunk=3)),
     "two models": ({"model": [{"name": "a"}, {"name": "b", "views": "fresh", "weight": 2}]},
-                   Settings()),
+                   Execution()),
     "a mask on a tile": ({"mask": "mask.png", "init": {"image": "a.png"}, "wrap": True,
-                          "symmetry": "none", "margin": 0}, Settings()),
-    "normalised": ({"gradient": "normalize", "optimizer": "rmsprop"}, Settings()),
+                          "symmetry": "none", "margin": 0}, Execution()),
+    "normalised": ({"gradient": "normalize", "optimizer": "rmsprop"}, Execution()),
 }
 
 
@@ -178,7 +178,7 @@ VARIANTS: dict[str, tuple[dict[str, Any], Settings]] = {
 @pytest.mark.parametrize("name", VARIANTS)
 def test_much_at_once(name: str, counted: bool) -> None:
     changes, chosen = VARIANTS[name]
-    there = studio(Experiment.model_validate({**HARD, **changes}), chosen)
+    there = running(Experiment.model_validate({**HARD, **changes}), chosen)
     assert strict_steps(there, counted) >= 3
 
 
@@ -189,10 +189,10 @@ def test_a_state_comes_back_to_the_device() -> None:
         **HARD, "optimizer": "adam", "optimizer_state": "carry",
         "resolution": "16 if t < .5 else 24",
     })
-    here = studio(experiment, encoders=[TinyEncoder()])
+    here = running(experiment, encoders=[TinyEncoder()])
     here.begin(here.plan.phases[0])
     here.advance(0)
-    there = studio(experiment, state=here.state())
+    there = running(experiment, state=here.state())
     assert strict_steps(there, counted=False, phases=9) >= 4
     assert there.size == (24, 24)
     tensors = [v for m in there.rule.state().values() for v in m.values()]

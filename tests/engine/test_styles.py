@@ -14,10 +14,10 @@ from torch import Tensor
 from clipig.config.schema import Experiment
 from clipig.encoders import load, resolve
 from clipig.engine.events import Event, Finished, Step
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
-from clipig.engine.graphs import Outcome
-from clipig.engine.loop import Studio, optimize
+from clipig.engine.graphs import StepOutcome
+from clipig.engine.loop import Optimization, optimize
 from clipig.engine.memory import footprint
 from clipig.engine.styles import embed_with_maps, look, references
 from clipig.errors import ConfigError, EncoderError
@@ -142,9 +142,9 @@ def test_the_loss_by_hand(kind: str) -> None:
     encoder = TinyEncoder()
     plan = compile([run], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache(painting))
-    studio = Studio(plan, [encoder], prompts, None, None, None, Settings())
+    running = Optimization(plan, [encoder], prompts, None, None, None, Execution())
     with torch.no_grad():
-        whole = studio.canvas.raw().clamp(0, 1)
+        whole = running.canvas.raw().clamp(0, 1)
         view = torch.nn.functional.interpolate(whole, (16, 16), mode="bilinear", antialias=True)
         terms = []
         for ours, theirs in zip(
@@ -269,18 +269,18 @@ def test_resume_equals_uninterrupted() -> None:
 @pytest.mark.parametrize("chunk", [1, 2])
 def test_chunks_give_the_same_picture(kind: str, chunk: int) -> None:
     for run in (experiment(1, {"statistics": kind}), experiment(1, targets=shared())):
-        parts = final([run], settings=Settings(chunk=chunk))
+        parts = final([run], settings=Execution(chunk=chunk))
         torch.testing.assert_close(parts, final([run]), atol=2e-5, rtol=0)
 
 
 def test_a_step_counted_on_the_device_is_the_same_step(monkeypatch: pytest.MonkeyPatch) -> None:
     run = experiment(1, {"weight": "t"}, targets=shared(weight="t"))
-    expected, work = final([run]), Studio._work
+    expected, work = final([run]), Optimization._work
 
-    def by_tensor(studio: Studio, step: int | Tensor) -> Outcome:
-        return work(studio, torch.as_tensor(step)).copied()
+    def by_tensor(running: Optimization, step: int | Tensor) -> StepOutcome:
+        return work(running, torch.as_tensor(step)).copied()
 
-    monkeypatch.setattr(Studio, "_work", by_tensor)
+    monkeypatch.setattr(Optimization, "_work", by_tensor)
     torch.testing.assert_close(final([run]), expected, atol=2e-5, rtol=0)
 
 
@@ -399,7 +399,7 @@ def test_a_step_does_not_wait_for_the_device(kind: str) -> None:
     run = experiment(1, {"statistics": kind, "weight": "1+t"}, targets=shared(statistics=kind))
     plan = compile([run], [encoder.info])
     prompts = encode_prompts(plan, [encoder], PromptCache(painting))
-    stream = optimize(plan, [encoder], prompts, settings=Settings(graphs="off"))
+    stream = optimize(plan, [encoder], prompts, settings=Execution(graphs="off"))
     step_without_waiting(stream)
 
 
@@ -408,7 +408,7 @@ def test_graphs_give_the_same_picture() -> None:
     encoder = TinyEncoder(device="cuda")
     run = experiment(1, epochs=8)
     off, on = (
-        final([run], encoders=[encoder], settings=Settings(graphs=graphs))
+        final([run], encoders=[encoder], settings=Execution(graphs=graphs))
         for graphs in ("off", "on")
     )
     torch.testing.assert_close(off, on, atol=1e-4, rtol=0)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from clipig.config.load import load_text
 from clipig.config.schema import Experiment
-from clipig.engine.execution import Settings
+from clipig.engine.execution import Execution
 from clipig.jobs.batches import Batch, Job, Made, make
 from clipig.session import Session
 
@@ -91,7 +91,7 @@ def test_short_runs_keep_to_the_mask(mask: Path) -> None:
 
 
 def test_memory_options_reach_runs_that_are_stopped_early() -> None:
-    session = Session(device="cpu", precision="fp32", group=1, settings=Settings(chunk=1))
+    session = Session(device="cpu", precision="fp32", group=1, settings=Execution(chunk=1))
     chosen = experiments({})
     seen = {len(group.rows) for group, _ in session.render(chosen, until=2)}
     assert seen == {1}
