@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from clipig.config.schema import Experiment
-from clipig.errors import OutputError
+from clipig.files import make_folder
 from clipig.images import save_png
 from clipig.session import Result, Session
 
@@ -53,11 +53,7 @@ def save(result: Result, folder: str | Path, stem: str = "picture") -> list[Path
         OutputError: The folder cannot be made.
         ImageError: A file cannot be written.
     """
-    folder = Path(folder).expanduser()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"{folder}: cannot be made: {fault.strerror}") from fault
+    folder = make_folder(Path(folder).expanduser())
     paths = []
     for i, (image, seed) in enumerate(zip(result.images, result.seeds, strict=True)):
         pixels = image if result.alpha is None else torch.cat([image, result.alpha[i]])

@@ -52,6 +52,10 @@ class ExpressionError(ClipigError):
         super().__init__(message)
 
 
+class InputError(ClipigError):
+    """A file from outside that does not exist, is none, is too large or cannot be read."""
+
+
 class ImageError(ClipigError):
     """A picture that cannot be read, fetched or written."""
 

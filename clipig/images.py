@@ -6,14 +6,10 @@ sRGB in [0, 1]. Embedded colour profiles are not applied.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
-import os
 import re
-import secrets
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from clipig.errors import ImageError
+from clipig.files import atomic_write, reason
 from clipig.web import cached_path, fetch_picture, is_url
 
 if TYPE_CHECKING:
@@ -88,7 +85,7 @@ def _open(source: str | Path, cache: Path | None) -> Image.Image:
             raise ImageError(f"{source}: not a regular file")
         data = path.read_bytes()
     except (OSError, ValueError) as fault:
-        raise ImageError(f"{source}: cannot be read: {_reason(fault)}") from fault
+        raise ImageError(f"{source}: cannot be read: {reason(fault)}") from fault
     return _decode(data, str(source))
 
 
@@ -103,7 +100,7 @@ def _open_url(url: str, cache: Path | None) -> Image.Image:
     picture = _decode(data, url)  # only what is a picture goes into the cache
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, lambda file: file.write(data), overwrite=True)
+        atomic_write(path, data)
     except (OSError, ImageError):
         pass  # a cache that cannot be written is no reason to stop
     return picture
@@ -128,7 +125,7 @@ def _decode(data: bytes, name: str) -> Image.Image:
     except Image.DecompressionBombError as fault:
         raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels") from fault
     except Exception as fault:  # decoders raise whatever a broken file makes them raise
-        raise ImageError(f"{name}: a damaged picture: {_reason(fault)}") from fault
+        raise ImageError(f"{name}: a damaged picture: {reason(fault)}") from fault
 
 
 def _to_known_mode(picture: Image.Image) -> Image.Image:
@@ -208,7 +205,7 @@ def save_png(
     """
     image = picture if isinstance(picture, Image.Image) else to_pil(picture)
     chunks = _text_chunks(metadata or {})
-    return _write_atomically(
+    return atomic_write(
         Path(path), lambda file: image.save(file, "PNG", pnginfo=chunks), overwrite=overwrite
     )
 
@@ -263,73 +260,4 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     except UnidentifiedImageError as fault:
         raise ImageError(f"{path}: not a PNG file") from fault
     except Exception as fault:  # decoders raise whatever a broken file makes them raise
-        raise ImageError(f"{path}: cannot be read: {_reason(fault)}") from fault
-
-
-def _candidate(path: Path, number: int) -> Path:
-    return path if number < 2 else path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
-def free_path(path: str | Path) -> Path:
-    """`path`, or the first of `stem-2.ext`, `stem-3.ext` ... that does not exist.
-
-    Another process may take it in the meantime; `reserve` is safe from that.
-    """
-    path, number = Path(path), 1
-    while os.path.lexists(_candidate(path, number)):
-        number += 1
-    return _candidate(path, number)
-
-
-def reserve(path: str | Path) -> Path:
-    """As `free_path`, and creates it as an empty file, which nobody else gets."""
-    while True:
-        free = free_path(path)
-        try:
-            os.close(os.open(free, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-        except FileExistsError:
-            continue
-        except (OSError, ValueError) as fault:
-            raise ImageError(f"{free}: cannot be written: {_reason(fault)}") from fault
-        return free
-
-
-def _write_atomically(path: Path, write: Callable[[Any], object], *, overwrite: bool) -> Path:
-    """Write to a temporary file beside `path`, then give it its name (or a free one)."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        if overwrite:
-            os.replace(temporary, path)
-            return path
-        return _link_free(temporary, path)
-    except (OSError, ValueError) as fault:
-        raise ImageError(f"{path}: cannot be written: {_reason(fault)}") from fault
-    finally:
-        with contextlib.suppress(OSError, ValueError):
-            temporary.unlink()
-
-
-def _link_free(temporary: Path, path: Path) -> Path:
-    while True:
-        free = free_path(path)
-        try:
-            os.link(temporary, free)
-        except FileExistsError:
-            continue
-        except OSError as fault:
-            if fault.errno in (errno.ENOSPC, errno.ENAMETOOLONG):
-                raise
-            free = reserve(path)  # a file system without hard links
-            os.replace(temporary, free)
-            return free
-        return free
-
-
-def _reason(fault: BaseException) -> str:
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror.lower()
-    return str(fault) or type(fault).__name__
+        raise ImageError(f"{path}: cannot be read: {reason(fault)}") from fault

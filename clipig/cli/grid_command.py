@@ -96,9 +96,10 @@ def start(options: GridOptions) -> None:
     from clipig.cli.meter import Meter
     from clipig.config.grid import load_grid
     from clipig.config.sources import fetch
+    from clipig.files import claim_folder
     from clipig.jobs.batches import execute
     from clipig.jobs.cluster import open_cluster
-    from clipig.jobs.folder import Folder, claim_folder
+    from clipig.jobs.folder import Folder
     from clipig.jobs.grid import GridRun, jobs_of, make_cells, save_run, select, stored_seed
 
     meter = Meter(options.quiet)
@@ -208,7 +209,7 @@ def report(
 
 def again(run: GridRun) -> Callable[[Cell, RunRecord], str]:
     """What says the command that makes a cell again."""
-    from clipig.jobs.folder import shell
+    from clipig.files import shell
 
     def command(cell: Cell, row: RunRecord) -> str:
         picture = (run.folder.root / row.picture).as_posix()

@@ -131,9 +131,10 @@ class RankOptions(Many):
 def start(options: RankOptions, given: frozenset[str]) -> None:
     """Make a ranking, or go on with one."""
     from clipig.cli.meter import Meter
+    from clipig.files import claim_folder
     from clipig.jobs.batches import execute
     from clipig.jobs.cluster import open_cluster
-    from clipig.jobs.folder import Folder, claim_folder
+    from clipig.jobs.folder import Folder
     from clipig.jobs.ranking import rank
     from clipig.jobs.ranking_report import table, write_report
     from clipig.jobs.stages import load_ranking, save_ranking

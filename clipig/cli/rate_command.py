@@ -57,6 +57,7 @@ def command(
     clipig rate *.png -t "a snail" -i snail.jpg -m embedded -m ViT-B/32 --csv -
     """
     from clipig.cli.meter import Meter
+    from clipig.files import read_lines
     from clipig.jobs.picture_features import FeatureCache, expand
     from clipig.jobs.rating import rate, sorted_by
 
@@ -100,7 +101,7 @@ def _print(
 
 
 def _write_page(html: str, rating: ImageRating) -> None:
-    from clipig.jobs.folder import claim_folder, shell
+    from clipig.files import claim_folder, shell
     from clipig.jobs.rating import write_rating_page
 
     folder = claim_folder(Path(html).expanduser())
@@ -127,15 +128,6 @@ def open_encoders(models: Sequence[str], device: str, meter: Meter) -> list[Enco
     return found
 
 
-def read_lines(path: str) -> list[str]:
-    """The lines of a file that are not empty. Raises `UsageError`."""
-    try:
-        text = Path(path).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError) as fault:
-        raise UsageError(f"{path}: cannot be read: {fault}") from fault
-    return [line.strip() for line in text.splitlines() if line.strip()]
-
-
 def report_problems(problems: Sequence[tuple[str, str]]) -> None:
     """What could not be rated, on stderr."""
     for name, text in problems:
@@ -144,9 +136,9 @@ def report_problems(problems: Sequence[tuple[str, str]]) -> None:
 
 def write_data(name: str | None, text: str) -> None:
     """Write to a file, or to stdout for `-`. Raises `OutputError`."""
-    from clipig.jobs.folder import write_text
+    from clipig.files import atomic_write
 
     if name == "-":
         click.echo(text, nl=False)
     elif name:
-        write_text(Path(name).expanduser(), text)
+        atomic_write(Path(name).expanduser(), text)

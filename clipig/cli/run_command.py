@@ -242,7 +242,7 @@ def resume(request: Request) -> None:
     """Go on with the last interrupted run of a config, or with that of a folder."""
     from clipig.config.dump import dump
     from clipig.config.load import load
-    from clipig.jobs.folder import write_text
+    from clipig.files import atomic_write
     from clipig.outputs.checkpoints import load_state
     from clipig.outputs.pictures import cut_trace
 
@@ -257,7 +257,7 @@ def resume(request: Request) -> None:
         stages = "; ".join([*stages.split("; "), f"epochs {saved.epochs.plain()} until step "
                             f"{state.step}"]).removeprefix("; ")
         text = dump(longer, header=f"made by clipig with more epochs on the way ({stages})")
-        write_text(place.config, text)
+        atomic_write(place.config, text)
     experiments = session.settle(longer or saved)
     done, rows = json.loads(about["done"]), json.loads(about["rows"])
     if not request.options.quiet:

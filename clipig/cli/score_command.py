@@ -92,12 +92,9 @@ def _candidates(among: str) -> list[str]:
             f"{with_article(a.name)} made of {t.name}" for a in axes["animal"]
             for t in axes["thing"]
         ]
-    try:
-        lines = Path(among).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        reason = getattr(fault, "strerror", None) or "not a text file"
-        raise UsageError(f"--among {among}: {reason.lower()}") from None
-    return [line.strip() for line in lines if line.strip()]
+    from clipig.files import read_lines
+
+    return read_lines(among)
 
 
 def _aligned(table: Sequence[dict[str, object]]) -> str:

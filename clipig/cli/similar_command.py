@@ -136,8 +136,8 @@ class SimilarImages:
 
     def write(self, wanted: Path, model: str) -> Path:
         """A page, and a contact sheet per cluster, in a new folder; returns the page."""
+        from clipig.files import claim_folder
         from clipig.images import save_png
-        from clipig.jobs.folder import claim_folder
         from clipig.jobs.rating import show_picture
         from clipig.outputs.contact_sheet import contact_sheet
         from clipig.outputs.pages.model import PageGroup, Sheet

@@ -8,9 +8,6 @@ costs the batches that were being worked on and nothing else.
 from __future__ import annotations
 
 import json
-import os
-import shlex
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,7 +16,7 @@ from typing import Any
 from PIL import Image
 
 from clipig.engine.state import State, join_states, split_state
-from clipig.errors import OutputError
+from clipig.files import atomic_write, make_folder
 from clipig.images import save_png, to_bytes
 from clipig.jobs.batches import Batch, Made
 from clipig.jobs.fresh_views import Look
@@ -71,8 +68,8 @@ class Folder:
         for m in made:
             picture, thumb = self.picture(stage, m.name), self.thumb(stage, m.name)
             if m.picture is not None:
-                _make(picture.parent)
-                _make(thumb.parent)
+                make_folder(picture.parent)
+                make_folder(thumb.parent)
                 save_png(m.picture.float() / 255, picture, m.texts, overwrite=True)
                 save_thumb(m.picture.float() / 255, thumb)
             there = m.picture is not None
@@ -82,12 +79,12 @@ class Folder:
                 thumb.relative_to(self.root).as_posix() if there else "", m.key,
             ))
         record = self.record(stage, batch.name)
-        _make(record.parent)
+        make_folder(record.parent)
         kept = [m.state for m in made if m.state is not None]
         if kept:
             names = json.dumps([m.name for m in made if m.state is not None])
             save_state(self.states(stage, batch.name), join_states(kept), "", {"names": names})
-        write_text(record, json.dumps(
+        atomic_write(record, json.dumps(
             {"format": FORMAT, "rows": [asdict(row) for row in rows]}, indent=0
         ))
         return rows
@@ -133,60 +130,4 @@ def save_thumb(picture: Any, path: Path, side: int = THUMB) -> None:
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     enlarge = factor >= 2
     kind = Image.Resampling.NEAREST if enlarge else Image.Resampling.LANCZOS
-    _atomically(path, lambda file: image.resize(size, kind).save(file, "JPEG", quality=85))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all. Raises `OutputError`."""
-    _atomically(path, lambda file: file.write(text.encode("utf-8")))
-
-
-def _atomically(path: Path, write: Any) -> None:
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.stem[:60]}-", suffix=".tmp", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except OSError as fault:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written: {_reason(fault)}") from fault
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"{folder}: cannot be made: {_reason(fault)}") from fault
-
-
-def _reason(fault: OSError) -> str:
-    return (fault.strerror or str(fault)).lower()
-
-
-def claim_folder(wanted: Path) -> Path:
-    """Make `wanted`, or the first free one of `wanted-2`, `wanted-3` ... Raises `OutputError`."""
-    number = 1
-    while True:
-        path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            if path.is_dir() and not any(path.iterdir()):
-                return path
-            path.mkdir(parents=True)
-        except FileExistsError:
-            number += 1
-            continue
-        except OSError as fault:
-            raise OutputError(f"{path}: cannot be made: {_reason(fault)}") from fault
-        return path
-
-
-def shell(*words: str) -> str:
-    """A command line that can be copied."""
-    return " ".join(shlex.quote(str(w)) for w in words)
+    atomic_write(path, lambda file: image.resize(size, kind).save(file, "JPEG", quality=85))

@@ -12,10 +12,10 @@ from pathlib import Path
 from clipig.config.dump import dump
 from clipig.config.grid import Cell, Loaded, make_cell
 from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
-from clipig.files import slug
+from clipig.files import atomic_write, slug
 from clipig.images import load_image, save_png
 from clipig.jobs.batches import Batch, Execute, Job, Made, Scoring, Tick, chunks, execute, settle
-from clipig.jobs.folder import Folder, RunRecord, write_text
+from clipig.jobs.folder import Folder, RunRecord
 from clipig.jobs.stages import first_prompt
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.explorer import write_explorer
@@ -46,8 +46,8 @@ class GridRun:
 
 def save_run(run: GridRun, text: str) -> None:
     """Keep the grid's text and seed in the folder. Raises `OutputError`."""
-    write_text(run.folder.root / "grid.yaml", text)
-    write_text(run.folder.root / "settings.json", json.dumps({"seed": run.seed}) + "\n")
+    atomic_write(run.folder.root / "grid.yaml", text)
+    atomic_write(run.folder.root / "settings.json", json.dumps({"seed": run.seed}) + "\n")
 
 
 def stored_seed(root: Path) -> int | None:

@@ -11,7 +11,6 @@ import contextlib
 import glob
 import hashlib
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,7 +21,8 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder, EncoderInfo
-from clipig.errors import ClipigError, ImageError
+from clipig.errors import ClipigError, InputError, OutputError
+from clipig.files import atomic_write, file_sha256, make_folder, read_bytes
 from clipig.images import load_image
 from clipig.web import cache_dir, cached_path, is_url
 
@@ -92,7 +92,7 @@ class FeatureCache:
         model = hashlib.sha256(
             f"{_VERSION} {info.checksum} {info.size} {info.width}".encode()
         ).hexdigest()[:16]
-        return self.root / model / digest[:2] / f"{digest}.npy"
+        return self.root / model / digest[:2] / f"{digest}.f32"
 
     def get(self, info: EncoderInfo, digest: str) -> Tensor | None:
         """The feature of a picture, if it is there and whole."""
@@ -100,29 +100,22 @@ class FeatureCache:
         if path is None:
             return None
         try:
-            row = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
+            data = read_bytes(path, limit=4 * info.width)
+        except InputError:
             return None
-        if row.shape != (info.width,) or row.dtype != np.float32 or not np.isfinite(row).all():
+        if len(data) != 4 * info.width:
             return None
-        return torch.from_numpy(row)
+        row = np.frombuffer(data, "<f4").astype(np.float32)
+        return torch.from_numpy(row) if np.isfinite(row).all() else None
 
     def put(self, info: EncoderInfo, digest: str, row: Tensor) -> None:
         """Keep a feature; a cache that cannot be written is no reason to stop."""
         path = self.path(info, digest)
         if path is None:
             return
-        temporary = None
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-                temporary = file.name
-                np.save(file, row.numpy(), allow_pickle=False)
-            os.replace(temporary, path)
-        except OSError:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
+        with contextlib.suppress(OutputError):
+            make_folder(path.parent)
+            atomic_write(path, row.numpy().astype("<f4").tobytes())
 
 
 @dataclass(frozen=True)
@@ -203,16 +196,8 @@ def _open(name: str, info: EncoderInfo, cache: FeatureCache) -> _Opened:
 
 
 def _digest(path: Path) -> str:
-    try:
-        if not path.is_file():
-            return ""  # `load_image` finds the words for it
-        with path.open("rb") as file:
-            whole = hashlib.sha256()
-            while chunk := file.read(1 << 20):
-                whole.update(chunk)
-            return whole.hexdigest()
-    except (OSError, ValueError) as fault:
-        raise ImageError(f"{path}: cannot be read: {fault}") from fault
+    """The hash of a picture's file; "" for what is none: `load_image` finds the words for it."""
+    return file_sha256(path) if path.is_file() else ""
 
 
 def _encode(encoder: Encoder, pixels: Sequence[Tensor]) -> list[Tensor]:

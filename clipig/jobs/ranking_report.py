@@ -14,8 +14,9 @@ import torch
 
 from clipig.config.dump import dump
 from clipig.errors import ClipigError
+from clipig.files import atomic_write, shell
 from clipig.images import load_image, save_png
-from clipig.jobs.folder import RunRecord, shell, write_text
+from clipig.jobs.folder import RunRecord
 from clipig.jobs.pace import duration
 from clipig.jobs.ranking import Ranked
 from clipig.jobs.stages import Ranking, score_of
@@ -146,7 +147,7 @@ def write_csv(ranking: Ranking, ranked: Ranked) -> None:
             f"{row.seconds + (final.seconds if final else 0):.2f}",
             "; ".join(r.error for r in (row, final) if r and r.error),
         ])
-    write_text(ranking.folder.root / "ranking.csv", out.getvalue())
+    atomic_write(ranking.folder.root / "ranking.csv", out.getvalue())
 
 
 def _cell(value: object) -> str:

@@ -16,8 +16,9 @@ from clipig.config.load import load
 from clipig.config.schema import Experiment, Init
 from clipig.engine.state import State
 from clipig.errors import OutputError
+from clipig.files import atomic_write
 from clipig.jobs.batches import Batch, Execute, Job, Scoring, Tick, chunks, execute
-from clipig.jobs.folder import Folder, RunRecord, write_text
+from clipig.jobs.folder import Folder, RunRecord
 from clipig.rng import derive_seed
 from clipig.session import Session
 from clipig.values.numbers import constant
@@ -97,9 +98,9 @@ def first_prompt(experiment: Experiment) -> str:
 def save_ranking(ranking: Ranking) -> None:
     """Write settings and recipes, which is all that a resume needs. Raises `OutputError`."""
     root = ranking.folder.root
-    write_text(root / "short.yaml", dump(ranking.short, "The short runs of a ranking."))
-    write_text(root / "final.yaml", dump(ranking.final, "The final runs of a ranking."))
-    write_text(root / "settings.json", json.dumps(asdict(ranking.settings), indent=2) + "\n")
+    atomic_write(root / "short.yaml", dump(ranking.short, "The short runs of a ranking."))
+    atomic_write(root / "final.yaml", dump(ranking.final, "The final runs of a ranking."))
+    atomic_write(root / "settings.json", json.dumps(asdict(ranking.settings), indent=2) + "\n")
 
 
 def load_ranking(root: Path) -> Ranking:

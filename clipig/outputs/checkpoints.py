@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from clipig.engine.state import State
 from clipig.errors import OutputError
+from clipig.files import atomic_write
 
 FORMAT = "clipig-checkpoint-1"
 
@@ -42,22 +41,8 @@ def save_state(path: Path, state: State, config: str, extra: dict[str, str] | No
         "format": FORMAT, "step": str(state.step), "size": json.dumps(list(state.size)),
         "config": fingerprint(config), **(extra or {}),
     }
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.stem[:60]}-", suffix=".tmp", delete=False
-        ) as file:
-            temporary = file.name
-        save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, temporary, about)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        temporary = None
-    except (OSError, SafetensorError) as fault:
-        raise OutputError(f"{path}: cannot be written: {fault}") from fault
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+    data = save({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, about)
+    atomic_write(path, data)
 
 
 def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:

@@ -16,6 +16,7 @@ from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.engine.events import Event, Finished, Step, Unsettled
 from clipig.errors import OutputError, UsageError
+from clipig.files import atomic_write, make_folder
 from clipig.images import save_indexed_png, save_png
 from clipig.ops.canvases import Picture
 from clipig.outputs.checkpoints import save_state
@@ -103,7 +104,7 @@ class Files:
         picture = event.picture()
         for i, row in enumerate(group.rows):
             path = self.place.snapshot(row, self.rows, event.epoch)
-            _make(path.parent)
+            make_folder(path.parent)
             save_png(_rgba(picture, i), path, overwrite=True)
 
     def _write(
@@ -183,7 +184,7 @@ def cut_trace(path: Path, step_epoch: int) -> None:
                 kept[str(record.get("runs")), record["epoch"]] = line
         except (ValueError, KeyError, TypeError):
             break  # a line cut short by a crash
-    path.write_text("".join(f"{line}\n" for line in kept.values()), encoding="utf-8")
+    atomic_write(path, "".join(f"{line}\n" for line in kept.values()))
 
 
 def describe(
@@ -221,10 +222,3 @@ def _rgba(picture: Picture, i: int) -> Tensor:
     if "alpha" not in picture.layers:
         return rgb
     return torch.cat([rgb if cut is None else cut[i].clamp(0, 1), picture.layers["alpha"][i]])
-
-
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as fault:
-        raise OutputError(f"{folder}: cannot be made: {fault.strerror}") from fault

@@ -17,8 +17,9 @@ import torch
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ClipigError
+from clipig.files import claim_folder
 from clipig.jobs.batches import Batch, Job, Scoring, make
-from clipig.jobs.folder import Folder, RunRecord, claim_folder
+from clipig.jobs.folder import Folder, RunRecord
 from clipig.jobs.fresh_views import describe_look, fresh_similarity
 from clipig.jobs.halving import rungs
 from clipig.jobs.ranking import rank

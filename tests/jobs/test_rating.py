@@ -96,13 +96,14 @@ def test_a_damaged_cache_is_ignored(
     encoder = Counting()
     whole = picture_features(encoder, pictures, cache)
     assert cache.root is not None
-    for path in cache.root.rglob("*.npy"):
+    for path in cache.root.rglob("*.f32"):
         path.write_bytes(damage)
     again = picture_features(encoder, pictures, cache)
     assert again.hits == 0
     assert torch.equal(whole.rows, again.rows)
-    for path in cache.root.rglob("*.npy"):
-        np.save(path, np.array([object()], dtype=object), allow_pickle=True)
+    for path in cache.root.rglob("*.f32"):
+        with path.open("wb") as file:
+            np.save(file, np.array([object()], dtype=object), allow_pickle=True)
     assert picture_features(encoder, pictures, cache).hits == 0
 
 
@@ -277,7 +278,7 @@ def test_similar_command(pictures: list[str], tmp_path: Path, session: Any) -> N
     (("rate", "-t", "x", "-m", "embedded"), "no pictures"),
     (("rate", "nosuch.png", "-t", "x", "-m", "embedded"), "no pictures"),
     (("rate", "a.png", "-t", "x", "-m", "nowhere"), "unknown model"),
-    (("rate", "a.png", "-tf", "nosuch"), "cannot be read"),
+    (("rate", "a.png", "-tf", "nosuch"), "no such file"),
     (("rate", "a.png", "-t", "x", "--csv", "-", "--json", "-"), "only one"),
     (("rate", "a.png", "-t", "x", "-d", "abacus"), "unknown device"),
     (("similar", "nosuch.png", "-m", "embedded"), "at least 2"),

@@ -5,14 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
+
+from clipig.files import atomic_write, make_folder
 
 MARK = re.compile(r"<!--\{(\w+)\}-->")
 
@@ -74,19 +74,7 @@ def build_page(
 
 def write_page(folder: Path, name: str, text: str) -> Path:
     """Write a file whole or not at all, and return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / name
-    data = text.encode("utf-8", errors="replace")
-    handle, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(data)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    return path
+    return atomic_write(make_folder(folder) / name, text)
 
 
 def show(score: float | None) -> str:
