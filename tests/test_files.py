@@ -27,7 +27,7 @@ from clipig.files import (
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/dev/stdin"])
 def test_a_device_is_refused_and_not_read(path: str) -> None:
-    with pytest.raises(InputError, match="expected a file|cannot be read|no such file"):
+    with pytest.raises(InputError, match=r"expected a file|cannot be read|no such file"):
         open_input(path).close()
 
 
