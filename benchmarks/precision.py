@@ -32,7 +32,7 @@ def ratings(precision: str, args: argparse.Namespace) -> list[float]:
     images = session.run(experiment).images.to(args.device)
     judge = encoders.load(args.model, args.device, "fp32")
     plan = compile(session.settle(experiment), [judge.info])
-    prompts = encode_prompts(plan, [judge], PromptCache()).features[0][0]
+    prompts = encode_prompts(plan, [judge], PromptCache()).embeddings[0][0]
     side = judge.info.size
     with torch.no_grad():
         rows = judge.encode_image(resize(images, (side, side)))[:, None]

@@ -129,11 +129,11 @@ def _key(encoder: Encoder, kind: str, what: str) -> tuple[str, str, str]:
 class Prompts:
     """What views are compared with.
 
-    features  by target: for each encoder the embeddings of its features, `[R, F, D]`
-    styles    by target and constraint: for each encoder the goals of its layers
+    embeddings  by target: for each encoder those of its features, `[R, F, D]`
+    styles      by target and constraint: for each encoder the goals of its layers
     """
 
-    features: Mapping[int, Sequence[Tensor]]
+    embeddings: Mapping[int, Sequence[Tensor]]
     styles: Mapping[tuple[int, int], Sequence[Sequence[Goal]]]
 
 

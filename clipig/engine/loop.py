@@ -124,12 +124,12 @@ class Optimization:
         noise = self.draw.normal(stream_id("init"), 0, (3, *(p.resolution or size)))
         return resize(noise * std + mean, size, "bicubic").clamp(0, 1)
 
-    def _fair(self) -> dict[str, Tensor]:
-        """Factors of `feature_scale` by "target/encoder", `[R, F]`."""
-        factors = {}
+    def _fair(self) -> dict[tuple[int, int], Tensor]:
+        """Factors of `feature_scale` by target and encoder, `[R, F]`."""
+        factors: dict[tuple[int, int], Tensor] = {}
         targets = self.plan.experiment.targets
         for number, encoder in enumerate(self.encoders):
-            wanted = [i for i in self.prompts.features if targets[i].feature_scale == "fair"]
+            wanted = [i for i in self.prompts.embeddings if targets[i].feature_scale == "fair"]
             rows = None
             if wanted:
                 side = encoder.info.size
@@ -137,12 +137,12 @@ class Optimization:
                     whole = self.canvas.shown(self.canvas.picture(0.0)).rgb.clamp(0, 1)
                     whole = resize(whole, (side, side))
                     rows = encoder.encode_image(whole)[:, None]
-            for index, prompts in self.prompts.features.items():
+            for index, prompts in self.prompts.embeddings.items():
                 embeddings = prompts[number]
                 factor = embeddings.new_ones(embeddings.shape[:2])
                 if rows is not None and index in wanted:
                     factor = fair_scales(similarities(rows, embeddings)[:, 0])
-                factors[f"{index}/{number}"] = factor
+                factors[index, number] = factor
         return factors
 
     def begin(self, phase: Phase) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,11 +28,11 @@ class State:
     """the running mean of pictures, `[R, 3, H, W]`, if the experiment has an `ema`"""
     alive: Tensor
     """`[R]` bool: false for a run that diverged"""
-    fair: Mapping[str, Tensor] = field(default_factory=dict)
+    fair: Mapping[tuple[int, int], Tensor] = field(default_factory=dict)
     """what `feature_scale` found at the start, by target and encoder, `[R, F]`"""
 
 
-Rows = Mapping[str, Tensor]
+K = TypeVar("K", str, tuple[int, int])
 
 
 def split_state(state: State) -> list[State]:
@@ -56,7 +57,7 @@ def join_states(states: Sequence[State]) -> State:
 
 
 def _row(state: State, rows: slice, count: int) -> State:
-    def cut(tensors: Rows) -> dict[str, Tensor]:
+    def cut(tensors: Mapping[K, Tensor]) -> dict[K, Tensor]:
         return {
             k: (v[rows] if _by_run(v, count) else v).detach().cpu().clone()
             for k, v in tensors.items()
@@ -74,7 +75,7 @@ def _by_run(tensor: Tensor, count: int) -> bool:
     return tensor.ndim > 0 and tensor.shape[0] == count
 
 
-def _joined(parts: Sequence[Rows]) -> dict[str, Tensor]:
+def _joined(parts: Sequence[Mapping[K, Tensor]]) -> dict[K, Tensor]:
     return {
         name: torch.cat([p[name] for p in parts]) if first.ndim else first
         for name, first in parts[0].items()

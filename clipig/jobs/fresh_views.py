@@ -126,14 +126,10 @@ def _likeness(session: Session, plan: Plan, pictures: Tensor) -> list[float]:
     needed = session.inputs(plan)
     encoders, prompts = needed.encoders, needed.prompts
     device, phase = encoders[0].device, plan.phases[0]
-    fair = {
-        f"{index}/{number}": rows.new_ones(rows.shape[:2])
-        for index, by_encoder in prompts.features.items() for number, rows in enumerate(by_encoder)
-    }
     still = pictures.to(device)
     if still.shape[-2:] != phase.size:
         still = resize(still, phase.size, "bicubic").clamp(0, 1)
-    program = Program(plan, phase, encoders, prompts, fair, Draw(plan.seeds, device))
+    program = Program(plan, phase, encoders, prompts, None, Draw(plan.seeds, device))
     with torch.no_grad():
         _, likeness, _ = program.forward(Still(still), 0)
     return [float(v) for v in likeness]

@@ -32,7 +32,7 @@ def save_state(path: Path, state: State, config: str, extra: dict[str, str] | No
     """Write a state for the config text `config`; replaces an older one. Raises `OutputError`."""
     tensors: dict[str, Tensor] = {"alive": state.alive}
     tensors.update({f"canvas/{k}": v for k, v in state.canvas.items()})
-    tensors.update({f"fair/{k}": v for k, v in state.fair.items()})
+    tensors.update({f"fair/{t}/{e}": v for (t, e), v in state.fair.items()})
     for name, moments in state.optimizer.items():
         tensors.update({f"optimizer/{name}/{k}": v for k, v in moments.items()})
     if state.average is not None:
@@ -65,9 +65,14 @@ def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:
             optimizer.setdefault(name, {})[moment] = tensor
     try:
         height, width = json.loads(about["size"])
+        fair = {
+            (int(target), int(encoder)): tensor
+            for key, tensor in _below(tensors, "fair/").items()
+            for target, encoder in [key.split("/")]
+        }
         state = State(
             int(about["step"]), (int(height), int(width)), _below(tensors, "canvas/"), optimizer,
-            tensors.get("average"), tensors["alive"].to(torch.bool), _below(tensors, "fair/"),
+            tensors.get("average"), tensors["alive"].to(torch.bool), fair,
         )
     except (KeyError, ValueError, TypeError) as fault:
         raise OutputError(f"{path}: is damaged ({fault})") from fault

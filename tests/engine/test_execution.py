@@ -80,8 +80,9 @@ def test_a_step_counted_on_the_device_is_the_same_step(
         assert isinstance(step, int)
         if held:
             running.program.hold(step)
-            for window in running.program.ahead.values():
-                places.add(next(tensors(window._held)).data_ptr())
+            for target in running.program.targets:
+                for window in target.windows.values():
+                    places.add(next(tensors(window._held)).data_ptr())
         return work(running, torch.as_tensor(step)).copied()
 
     monkeypatch.setattr(ahead, "STEPS", 2)
