@@ -196,14 +196,16 @@ class Optimization:
         """What a step does to tensors. `step` may live on the device; then it can be captured."""
         self.rule.clear()
         loss, similarity, reports = self.program.forward(self.canvas, step)
-        if loss.requires_grad:  # a phase may have nothing to look at
+        acts = self.program.phase.acts and loss.requires_grad
+        if acts:
             # the rows share nothing, so their gradients stay apart
             torch.autograd.backward(loss, self.ones)
         self.settled = False
         # in place, here and in the rule: a captured step must find it again
         self.alive.logical_and_(torch.isfinite(loss.detach()))
-        rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
-        self.rule.step(self.plan.experiment.gradient, rate, self.alive)
+        if acts:  # without a loss, moments alone would move it
+            rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
+            self.rule.step(self.plan.experiment.gradient, rate, self.alive)
         self.program.edit(self.canvas, step)
         self._remember(step)
         return StepOutcome(loss.detach(), similarity, tuple(reports))

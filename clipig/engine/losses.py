@@ -21,13 +21,13 @@ from clipig.plan.tables import join
 class Scores:
     """What the views of a target got from one encoder.
 
-    loss        `[R]`, summed over views, the target's weight not yet included
+    terms       `[R, N, F|1]`, what is added to the loss, the target's weight not yet included
     similarity  `[R, N, F]`, 100 * cosine, scaled by `scale` and `feature_scale`, no gradient
     used        `[R, N, F]` 0 or 1, which features the selection took; None: all
     each        `[R, N, F]`, loss of each feature without its weight, no gradient
     """
 
-    loss: Tensor
+    terms: Tensor
     similarity: Tensor
     used: Tensor | None
     each: Tensor
@@ -119,10 +119,10 @@ def score(
         else:
             size = (views - mixed).abs() if kind in ("l1", "mae") else (views - mixed).square()
             per_view = 100 * size.mean(-1)
-        return Scores(per_view.sum(1), similarity, None, each.detach())
+        return Scores(per_view[..., None], similarity, None, each.detach())
     used = chosen(similarity, target)
     counted = weight * each if used is None else used * weight * each
-    return Scores(counted.sum((1, 2)), similarity, used, each.detach())
+    return Scores(counted, similarity, used, each.detach())
 
 
 def chosen(similarity: Tensor, target: Target) -> Tensor | None:

@@ -141,10 +141,6 @@ class TargetProgram:
             The loss `[R]`, and its details.
         """
         t, runs = self.plan, len(views)
-        shares = [
-            s.loss if weight == 1 else weight * s.loss
-            for weight, s in zip(weights, rated, strict=False)
-        ]
         likeness = views.new_zeros(0)
         if t.constraints or t.bound.live:
             likes = [s.similarity.mean(-1) / len(rated) for s in rated]
@@ -154,16 +150,24 @@ class TargetProgram:
             terms = torch.stack(
                 [self._penalty(c, seen, views, likeness, step) for c in t.constraints], -1
             )
-            shares.append(terms.sum((1, 2)))
-        loss = sum(shares[1:], start=shares[0]) if shares else views.new_zeros(runs)
         own = t.bound.at(step, likeness) if t.bound.live else t.bound.at(step)
-        weight = own.weight[..., 0].mean(1)  # live weights: the mean over the views
+        weight = own.weight[..., 0] * t.repeats
+        # a weight of each view weighs its losses; one of all views their sum, which is faster
+        over = (2,) if weight.shape[1] > 1 else (1, 2)
+        shares = [
+            s.terms.sum(over) if factor == 1 else factor * s.terms.sum(over)
+            for factor, s in zip(weights, rated, strict=False)
+        ]
+        if t.constraints:
+            shares.append(terms.sum(over))
+        total = sum(shares[1:], start=shares[0])
+        loss = (weight * total).sum(1) if weight.shape[1] > 1 else weight[:, 0] * total
         report = TargetReport(
             t.index, t.views, t.features,
             tuple(FeatureRating(s.similarity, s.each, s.used) for s in rated),
             tuple(c.index for c in t.constraints), terms.detach(),
         )
-        return (weight * t.repeats) * loss, report
+        return loss, report
 
     def _penalty(
         self, c: ConstraintPlan, seen: Sequence[Seen], views: Tensor, likeness: Tensor,

@@ -135,7 +135,7 @@ class _Draft:
         return TargetPlan(
             shape.index, target, self.bind(peers, key, views, shape.views), views, repeats,
             shape.features, features, tuple(map(_attracts, features)), ops, chains, streams,
-            self._constraints(shape, views),
+            self._constraints(shape, views), shape.acts,
         )
 
     def _views(self, shape: TargetShape, size: Shape) -> tuple[int, int]:

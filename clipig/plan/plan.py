@@ -45,6 +45,7 @@ class TargetPlan:
                 the similarity that is reported
     chains      the transforms, arranged for each input size of the encoders
     streams     of random numbers, one per transform
+    acts        whether a loss has a weight other than 0
     """
 
     index: int
@@ -59,6 +60,7 @@ class TargetPlan:
     chains: Mapping[int, Chain]
     streams: tuple[int, ...]
     constraints: tuple[ConstraintPlan, ...]
+    acts: bool
 
     @property
     def styles(self) -> tuple[tuple[int, Style], ...]:
@@ -86,6 +88,11 @@ class Phase:
     size: Shape
     targets: tuple[TargetPlan, ...]
     postproc: tuple[PostPlan, ...]
+
+    @property
+    def acts(self) -> bool:
+        """Whether a target has a loss, so that there is something to optimize."""
+        return any(t.acts for t in self.targets)
 
     @property
     def views(self) -> int:

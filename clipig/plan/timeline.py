@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from clipig.config.schema import Experiment, PostProc, Target
-from clipig.ops.base import Op
+from clipig.ops.base import Op, Value, numbers_of
 from clipig.ops.kernels.sampling import Shape
 from clipig.plan.clock import Active, Clock, clock_of, statics
 
@@ -33,6 +33,7 @@ class TargetShape:
     features        indices of the active features
     ops             static fields of each transform
     constraints     the active constraints
+    acts            whether any of them has a weight other than 0, so that there is a loss
     """
 
     index: int
@@ -40,6 +41,7 @@ class TargetShape:
     features: tuple[int, ...]
     ops: tuple[Fields, ...]
     constraints: tuple[ConstraintShape, ...]
+    acts: bool = True
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,29 @@ class _Statics:
         return _all(_jumps(column) for columns in self._columns for column in columns.values())
 
 
+class _Weight:
+    """Whether the weight of a target, feature or constraint is other than 0.
+
+    A weight that is random or depends on the similarity counts as such.
+    """
+
+    def __init__(self, part: _Part, clock: Clock):
+        weight: Value = part.node.weight
+        self._acts = [True]
+        if not weight.random and "similarity" not in weight.names:
+            mark = numbers_of(part.node.__class__)["weight"]
+            column = clock.numbers(weight, mark, f"{part.key}.weight")
+            self._acts = [bool(row[0]) for row in column]
+
+    def acts(self, step: int) -> bool:
+        """Whether it is other than 0 at a step."""
+        return self._acts[step % len(self._acts)]
+
+    def changes(self) -> set[int]:
+        """Steps at which that is another than before."""
+        return _jumps(self._acts)
+
+
 class _Target:
     """A target: its windows and static fields at each step."""
 
@@ -156,12 +181,12 @@ class _Target:
         self._ops = _Statics(_parts(target.transforms, f"{key}.transforms"), clock)
         constraints = _parts(target.constraints, f"{key}.constraints")
         self._constraints = _Statics(constraints, clock)
+        features = [_Part(f"{key}.features[{i}]", f) for i, f in enumerate(target.features)]
+        self._weight = _Weight(_Part(key, target), clock)
+        self._weights = [[_Weight(p, clock) for p in parts] for parts in (features, constraints)]
         self._windows = [
             [clock.active(p.node.start, p.node.end, p.key) for p in parts]
-            for parts in (
-                [_Part(f"{key}.features[{i}]", f) for i, f in enumerate(target.features)],
-                constraints,
-            )
+            for parts in (features, constraints)
         ]
 
     def at(self, step: int) -> TargetShape | None:
@@ -172,16 +197,22 @@ class _Target:
         if not features and not active:
             return None
         constraints = self._constraints.at(step) if active else ()
+        of_features, of_constraints = self._weights
+        acts = self._weight.acts(step) and (
+            any(of_features[i].acts(step) for i in features)
+            or any(of_constraints[i].acts(step) for i in active)
+        )
         return TargetShape(
             self._index, self._views.at(step)[0], tuple(features), self._ops.at(step),
-            tuple(ConstraintShape(i, constraints[i]) for i in active),
+            tuple(ConstraintShape(i, constraints[i]) for i in active), acts,
         )
 
     def changes(self) -> set[int]:
         """Steps at which its shape may be another than before."""
         windows = _all(_edges(w) for ws in self._windows for w in ws)
         statics = (self._views, self._ops, self._constraints)
-        return {*_edges(self._active), *windows, *_all(s.changes() for s in statics)}
+        weights = _all(w.changes() for w in (self._weight, *itertools.chain(*self._weights)))
+        return {*_edges(self._active), *windows, *weights, *_all(s.changes() for s in statics)}
 
 
 class _Post:
