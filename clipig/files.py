@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import itertools
 import os
 import re
 import secrets
@@ -202,10 +203,8 @@ def _link_free(temporary: Path, path: Path) -> Path:
 def numbered(path: Path) -> Iterator[Path]:
     """`a.png`, `a-2.png`, `a-3.png` ..."""
     yield path
-    number = 2
-    while True:
+    for number in itertools.count(2):
         yield path.with_name(f"{path.stem}-{number}{path.suffix}")
-        number += 1
 
 
 def free_path(path: str | Path) -> Path:

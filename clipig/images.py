@@ -6,19 +6,21 @@ sRGB in [0, 1]. Embedded colour profiles are not applied.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
+import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
-from clipig.errors import ImageError
-from clipig.files import atomic_write, reason
+from clipig.errors import ClipigError, ImageError, InputError, OutputError
+from clipig.files import atomic_write, make_folder, open_input, read_bytes, reason
 from clipig.web import cached_path, fetch_picture, is_url
 
 if TYPE_CHECKING:
@@ -26,9 +28,15 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Fit = Literal["crop", "stretch"]
-Color = tuple[float, float, float]
-WHITE: Color = (1.0, 1.0, 1.0)
+RGB = tuple[float, float, float]
+WHITE: RGB = (1.0, 1.0, 1.0)
 MAX_PIXELS = 100_000_000
+MAX_BYTES = 1 << 30
+"""Bytes of a picture's file."""
+LARGE = 12_000_000
+"""Pixels from which pictures are decoded one at a time, whatever the number of threads."""
+_LARGE = threading.Lock()
+T = TypeVar("T")
 
 # Raster formats decoded inside Pillow; not EPS and the like, which start other programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "AVIF", "PCX", "DDS")
@@ -41,7 +49,7 @@ def load_image(
     *,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
-    background: Color = WHITE,
+    background: RGB = WHITE,
     cache: Path | None = None,
 ) -> Tensor:
     """Load a file or an http(s) address as `[3, H, W]` float32 in [0, 1].
@@ -54,7 +62,9 @@ def load_image(
 
     Raises `ImageError` naming the source.
     """
-    return _to_tensor(_resized(_flatten(_open(source, cache), background), size, fit))
+    return _open(
+        source, cache, lambda p: _to_tensor(_resized(_flatten(p, background), size, fit))
+    )
 
 
 def load_rgba(
@@ -65,48 +75,35 @@ def load_rgba(
     cache: Path | None = None,
 ) -> Tensor:
     """As `load_image`, but `[4, H, W]` with straight (not premultiplied) alpha."""
-    picture = _open(source, cache)
-    if picture.mode == "F":
-        picture = _flatten(picture, WHITE)
-    return _to_tensor(_resized(picture.convert("RGBA"), size, fit))
+    return _open(source, cache, lambda p: _to_tensor(_resized(_with_alpha(p), size, fit)))
 
 
-def _open(source: str | Path, cache: Path | None) -> Image.Image:
-    """An upright picture in mode RGB, RGBA or F (0..255)."""
+def _open(source: str | Path, cache: Path | None, use: Callable[[Image.Image], T]) -> T:
+    """What `use` makes of an upright picture in mode RGB, RGBA or F (0..255)."""
     if isinstance(source, str) and is_url(source):
-        return _open_url(source, cache)
-    path = Path(source).expanduser()
+        return _open_url(source, cache, use)
     try:
-        if path.is_dir():
-            raise ImageError(f"{source}: a folder, expected a picture")
-        if not path.exists():
-            raise ImageError(f"{source}: no such file")
-        if not path.is_file():
-            raise ImageError(f"{source}: not a regular file")
-        data = path.read_bytes()
-    except (OSError, ValueError) as fault:
-        raise ImageError(f"{source}: cannot be read: {reason(fault)}") from fault
-    return _decode(data, str(source))
+        data = read_bytes(source, MAX_BYTES)
+    except InputError as fault:
+        raise ImageError(str(fault)) from fault
+    return _decode(data, str(source), use)
 
 
-def _open_url(url: str, cache: Path | None) -> Image.Image:
+def _open_url(url: str, cache: Path | None, use: Callable[[Image.Image], T]) -> T:
     path = cached_path(url, cache)
     if path.is_file():
         try:
-            return _decode(path.read_bytes(), url)
-        except (ImageError, OSError):
+            return _decode(read_bytes(path, MAX_BYTES), url, use)
+        except (ImageError, InputError):
             path.unlink(missing_ok=True)
     data = fetch_picture(url)
-    picture = _decode(data, url)  # only what is a picture goes into the cache
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, data)
-    except (OSError, ImageError):
-        pass  # a cache that cannot be written is no reason to stop
-    return picture
+    found = _decode(data, url, use)  # only what is a picture goes into the cache
+    with contextlib.suppress(OutputError):  # a cache that cannot be written stops nobody
+        atomic_write(make_folder(path.parent) / path.name, data)
+    return found
 
 
-def _decode(data: bytes, name: str) -> Image.Image:
+def _decode(data: bytes, name: str, use: Callable[[Image.Image], T]) -> T:
     if not data:
         raise ImageError(f"{name}: the file is empty")
     Image.init()
@@ -115,40 +112,66 @@ def _decode(data: bytes, name: str) -> Image.Image:
             warnings.simplefilter("ignore")
             formats = [f for f in _FORMATS if f in Image.OPEN]
             picture: Image.Image = Image.open(io.BytesIO(data), formats=formats)
-            if picture.width * picture.height > MAX_PIXELS:
+            pixels = picture.width * picture.height
+            if pixels > MAX_PIXELS:
                 raise Image.DecompressionBombError
-            picture.load()
-            picture = ImageOps.exif_transpose(picture)
-            return _to_known_mode(picture)
+            with _LARGE if pixels > LARGE else contextlib.nullcontext():
+                picture.load()
+                beyond = _beyond_one(picture)
+                found = use(_to_known_mode(ImageOps.exif_transpose(picture)))
     except UnidentifiedImageError as fault:
         raise ImageError(f"{name}: not a picture, or of an unknown kind") from fault
     except Image.DecompressionBombError as fault:
         raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels") from fault
+    except ClipigError:
+        raise
     except Exception as fault:  # decoders raise whatever a broken file makes them raise
         raise ImageError(f"{name}: a damaged picture: {reason(fault)}") from fault
+    if beyond:
+        warnings.warn(f"{name}: float values beyond 0..1 are clipped", stacklevel=4)
+    return found
+
+
+def _beyond_one(picture: Image.Image) -> bool:
+    """Whether a picture of floats has values that the range 0..1 does not hold."""
+    return picture.mode == "F" and not bool(np.nanmax(np.asarray(picture), initial=0) <= 1)
 
 
 def _to_known_mode(picture: Image.Image) -> Image.Image:
     if _DEEP.fullmatch(picture.mode):
         values: Floats = np.asarray(picture).astype(np.float32)
         if picture.mode == "F":
-            values = np.nan_to_num(values)
-            values = values * np.float32(255 if values.max() <= 1 else 1)
+            grey = np.nan_to_num(values) * np.float32(255)
         elif picture.mode != "I" or values.max() > 255:
-            values = (values / 65535 * 255).astype(np.float32)
-        return Image.fromarray(np.clip(values, 0, 255))
+            grey = (values / 65535 * 255).astype(np.float32)
+        else:
+            grey = values
+        grey = np.clip(grey, 0, 255)
+        clear = picture.info.get("transparency")  # one value of a 16-bit grey PNG
+        if not isinstance(clear, int):
+            return Image.fromarray(grey)
+        bytes_ = np.rint(grey).astype(np.uint8)
+        alpha = np.where(values == clear, 0, 255).astype(np.uint8)
+        return Image.fromarray(np.stack([bytes_, bytes_, bytes_, alpha], -1))
     if "A" in picture.mode or "a" in picture.mode or "transparency" in picture.info:
         return picture.convert("RGBA")
     return picture.convert("RGB")
 
 
-def _flatten(picture: Image.Image, background: Color) -> Image.Image:
+def _flatten(picture: Image.Image, background: RGB) -> Image.Image:
     """Without alpha: RGB, or F for deep greys."""
     if picture.mode != "RGBA":
         return picture
     color = tuple(int(c * 255 + 0.5) for c in background)
     below = Image.new("RGBA", picture.size, (*color, 255))
     return Image.alpha_composite(below, picture).convert("RGB")
+
+
+def _with_alpha(picture: Image.Image) -> Image.Image:
+    """RGBA of any mode; deep greys are rounded to 8 bits."""
+    if picture.mode == "F":
+        picture = Image.fromarray(np.rint(np.asarray(picture)).astype(np.uint8))
+    return picture.convert("RGBA")
 
 
 def _resized(picture: Image.Image, size: tuple[int, int] | None, fit: Fit) -> Image.Image:
@@ -254,9 +277,11 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=["PNG"]) as image:
+            with open_input(path, MAX_BYTES) as file, Image.open(file, formats=["PNG"]) as image:
                 assert isinstance(image, PngImagePlugin.PngImageFile)
                 return {str(key): str(value) for key, value in image.text.items()}
+    except InputError as fault:
+        raise ImageError(str(fault)) from fault
     except UnidentifiedImageError as fault:
         raise ImageError(f"{path}: not a PNG file") from fault
     except Exception as fault:  # decoders raise whatever a broken file makes them raise

@@ -7,6 +7,7 @@ escapes is a defect and shows its traceback.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import shlex
@@ -21,6 +22,8 @@ import click
 from clipig import __version__
 from clipig.engine.host import keep_freed_memory
 from clipig.errors import ClipigError
+from clipig.files import reason
+from clipig.outputs.streams import open_streams
 
 COMMANDS = {
     "run": "Make a picture from a config.",
@@ -37,6 +40,10 @@ COMMANDS = {
     "doctor": "Check the installation: versions, device, models, one step.",
 }
 """Name and one-line help, so that `clipig --help` need not import the commands."""
+
+
+_STREAM_FAULTS = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)
+"""What a stream says that takes no more: a full disk, `/dev/full`."""
 
 
 class Commands(click.Group):
@@ -111,6 +118,7 @@ def main(args: list[str] | None = None) -> None:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    open_streams()
     keep_freed_memory()
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
@@ -121,6 +129,7 @@ def main(args: list[str] | None = None) -> None:
     try:
         # without standalone mode click returns the code of an Exit instead of raising it
         code = group.main(args=args, prog_name="clipig", standalone_mode=False)
+        sys.stdout.flush()
         if isinstance(code, int) and code:
             sys.exit(code)
     except click.Abort:
@@ -138,3 +147,9 @@ def main(args: list[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except OSError as e:
+        if e.errno not in _STREAM_FAULTS or e.filename is not None:
+            raise
+        click.echo(f"clipig: the output cannot be written: {reason(e)}", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        sys.exit(2)

@@ -18,18 +18,19 @@ def command(pictures: tuple[str, ...], as_json: bool, config_only: bool) -> None
     """Show seed, model, similarity and config of pictures made by clipig."""
     from clipig.images import read_metadata
     from clipig.outputs.pictures import PREFIX
+    from clipig.outputs.streams import printable
 
     for path in pictures:
         texts = read_metadata(path)
         if f"{PREFIX}config" not in texts:
             raise ImageError(f"{path}: holds no clipig metadata")
         if config_only:
-            click.echo(texts[f"{PREFIX}config"], nl=False)
+            click.echo(printable(texts[f"{PREFIX}config"]), nl=False)
         elif as_json:
-            click.echo(json.dumps({"file": path, **texts}, ensure_ascii=False))
+            click.echo(json.dumps({"file": path, **texts}))
         else:
-            click.echo(path)
+            click.echo(printable(path))
             for key, value in texts.items():
                 if key != f"{PREFIX}config":
-                    click.echo(f"  {key.removeprefix(PREFIX):<16} {value}")
-            click.echo(texts[f"{PREFIX}config"])
+                    click.echo(f"  {printable(key.removeprefix(PREFIX)):<16} {printable(value)}")
+            click.echo(printable(texts[f"{PREFIX}config"]))

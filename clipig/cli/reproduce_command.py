@@ -22,6 +22,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
 
     from clipig.config.dump import dump
     from clipig.config.load import load_text
+    from clipig.files import atomic_write
     from clipig.images import load_image, read_metadata
     from clipig.outputs import Sink
     from clipig.outputs.pictures import PREFIX, Files
@@ -48,7 +49,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
         )
     place = claim(choose(output, f"{Path(picture).stem}-again"))
     text = dump(experiments[0], header=f"from {Path(picture).name}")
-    place.config.write_text(text, encoding="utf-8")
+    atomic_write(place.config, text)
     files = Files(place, experiments, text, 0)
     sinks: list[Sink] = [files] if quiet else [files, Progress(1)]
     interrupted = tell(session.render(experiments), sinks)

@@ -216,6 +216,7 @@ def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Gr
 def start(request: Request) -> None:
     """A new run."""
     from clipig.config.dump import dump
+    from clipig.files import atomic_write
     from clipig.outputs.animation import check_kind
     from clipig.outputs.places import claim
 
@@ -228,8 +229,9 @@ def start(request: Request) -> None:
     place = claim(request.place(loaded))
     whole = session.prepare(loaded.experiment).model_copy(update={"seed": experiments[0].seed})
     text = dump(whole, header=_header(request, groups))
-    place.config.write_text(text, encoding="utf-8")
-    _render(request.options, session, experiments, place, text)
+    with place.working():
+        atomic_write(place.config, text)
+        _render(request.options, session, experiments, place, text)
     fixed = loaded.experiment.seed is not None and request.options.seed is None
     if fixed and not request.options.quiet:
         click.echo(
@@ -240,14 +242,19 @@ def start(request: Request) -> None:
 
 def resume(request: Request) -> None:
     """Go on with the last interrupted run of a config, or with that of a folder."""
+    place = _interrupted(request)
+    with place.working():
+        _go_on(request, place)
+
+
+def _go_on(request: Request, place: Place) -> None:
     from clipig.config.dump import dump
     from clipig.config.load import load
-    from clipig.files import atomic_write
+    from clipig.files import atomic_write, read_text
     from clipig.outputs.checkpoints import load_state
     from clipig.outputs.pictures import cut_trace
 
-    place = _interrupted(request)
-    text = place.config.read_text(encoding="utf-8")
+    text = read_text(place.config)
     state, about = load_state(place.checkpoint, text)
     session = request.session()
     saved = load(str(place.config))
@@ -389,15 +396,20 @@ def _render(
         sinks.append(Progress(len(experiments)))
     if options.verbose or (first.verbose >= 3 and not options.quiet):
         sinks.append(Statistics(live=True))
+    animation = None
     if options.video:
         kind = options.video
-        sinks.append(Animation(kind, lambda row: place.animation(row, len(experiments), kind)))
+        animation = Animation(kind, lambda row: place.animation(row, len(experiments), kind))
+        sinks.append(animation)
     left = [r for r in range(len(experiments)) if r not in done]
     parts = [list(rows)] if rows else []
     parts.append([r for r in left if not rows or r not in rows])
     interrupted = tell(_events(session, experiments, parts, state), sinks)
     for row in sorted(files.pictures):
         click.echo(str(files.pictures[row]))
+    if not options.quiet:
+        for path in (*files.more, *(animation.written if animation else ())):
+            click.echo(f"also written: {path}", err=True)
     if interrupted:
         kept = place.checkpoint.exists()
         then = "--resume goes on from here" if kept else "too early for --resume"

@@ -39,6 +39,7 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
     from clipig.engine.device import pick_device
     from clipig.images import load_image
     from clipig.jobs.quality import score
+    from clipig.outputs.streams import csv_cell
 
     wanted, candidates = _texts(pictures, texts), _candidates(among)
     model = encoders.load(encoders.resolve(judge), pick_device(device), "fp32")
@@ -52,7 +53,9 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
         out = io.StringIO()
         writer = csv.DictWriter(out, list(table[0]))
         writer.writeheader()
-        writer.writerows(table)
+        writer.writerows(
+            {k: csv_cell(v) if isinstance(v, str) else v for k, v in row.items()} for row in table
+        )
         click.echo(out.getvalue(), nl=False)
     else:
         click.echo(_aligned(table))

@@ -23,6 +23,7 @@ from clipig.jobs.stages import Ranking, score_of
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.model import Candidate, Correlation, RankingPage, Recipe
 from clipig.outputs.pages.ranking import write_ranking
+from clipig.outputs.streams import csv_cell
 
 LOOKS = ("brightness", "contrast", "saturation", "detail")
 COLUMNS = (
@@ -145,7 +146,7 @@ def write_csv(ranking: Ranking, ranked: Ranked) -> None:
             _cell(final and final.last), ranked.steps[row.name], place, *looks,
             row.picture, final.picture if final else "",
             f"{row.seconds + (final.seconds if final else 0):.2f}",
-            "; ".join(r.error for r in (row, final) if r and r.error),
+            csv_cell("; ".join(r.error for r in (row, final) if r and r.error)),
         ])
     atomic_write(ranking.folder.root / "ranking.csv", out.getvalue())
 

@@ -21,6 +21,7 @@ from clipig.jobs.folder import save_thumb
 from clipig.jobs.picture_features import FeatureCache, picture_features
 from clipig.outputs.pages.model import PageGroup, PageImage, Sheet
 from clipig.outputs.pages.sheet import write_sheet
+from clipig.outputs.streams import csv_cell
 from clipig.web import is_url
 
 
@@ -159,9 +160,9 @@ def as_csv(rating: ImageRating) -> str:
     """Comma separated, with a line of headings."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["image", *rating.titles])
+    writer.writerow(["image", *map(csv_cell, rating.titles)])
     for name, row in zip(rating.names, rating.scores, strict=True):
-        writer.writerow([name, *(f"{v:.4f}" for v in row)])
+        writer.writerow([csv_cell(name), *(f"{v:.4f}" for v in row)])
     return out.getvalue()
 
 

@@ -48,6 +48,8 @@ class Files:
         self.patience = _patience() if patience is None else patience
         self.done = list(done)
         self.pictures: dict[int, Path] = {}
+        self.more: list[Path] = []
+        """files beside the pictures: transparent ones, indexed ones"""
         self.similarities: dict[int, float] = {}
         self._began = time.monotonic() - seconds
         self._shot_step, self._shot_time = -1, time.monotonic()
@@ -111,6 +113,9 @@ class Files:
         self, group: Group, picture: Picture, i: int, row: int, similarity: float, epochs: int
     ) -> None:
         path = self.place.picture(row, self.rows)
+        make_folder(path.parent)
+        if not self.place.config.exists():  # somebody deleted the folder during the run
+            atomic_write(self.place.config, self.config)
         texts = describe(group, i, similarity, epochs, self.seconds)
         if self.stages:
             texts[f"{PREFIX}stages"] = self.stages
@@ -118,14 +123,18 @@ class Files:
         if "alpha" in picture.layers:
             cut = path.with_name(f"{path.stem}.transparent.png")
             save_png(_rgba(picture, i), cut, texts, overwrite=True)
+            self.more.append(cut)
         if picture.indexed is not None:
             numbers, palettes = picture.indexed()
             small = path.with_name(f"{path.stem}.indexed.png")
             save_indexed_png(numbers[i], palettes[i], small, texts, overwrite=True)
+            self.more.append(small)
         self.pictures[row], self.similarities[row] = path, similarity
 
     def _checkpoint(self, group: Group, event: Step) -> None:
         self._flush()
+        if not self.place.config.exists():
+            atomic_write(self.place.config, self.config)
         extra = {
             "rows": json.dumps(list(group.rows)), "done": json.dumps(self.done),
             "seconds": f"{self.seconds:.3f}", "stages": self.stages,
@@ -138,6 +147,7 @@ class Files:
         lines = [json.dumps(_record(group, event)) for group, event in self._pending]
         if not lines:
             return
+        make_folder(self.place.folder)
         try:
             with self.place.trace.open("a", encoding="utf-8") as file:
                 file.write("\n".join(lines) + "\n")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from clipig.errors import OutputError
-from clipig.files import slug
+from clipig.files import locked, make_folder, numbered, reason, remove_litter, slug
 
 RENDERS = "renders"
 
@@ -31,6 +32,13 @@ class Place:
     @property
     def checkpoint(self) -> Path:
         return self.folder / f"{self.stem}.checkpoint"
+
+    def working(self) -> AbstractContextManager[None]:
+        """Held while the run is being made. Raises `OutputError` if another process does."""
+        return locked(
+            self.folder / f".{self.stem}.lock",
+            f"{self.folder / self.stem}: this run is being made by another process",
+        )
 
     def picture(self, row: int, rows: int) -> Path:
         """The PNG of one run: `stem.png`, or `stem_012.png` if there are several."""
@@ -64,33 +72,32 @@ def choose(output: str | None, name: str) -> Place:
 def claim(place: Place) -> Place:
     """Make the folder and reserve a free stem in it (`stem`, `stem-2`, `stem-3` ...).
 
-    The config file is created empty, which keeps the stem from anybody else.
-    Raises `OutputError`.
+    Every file that a run may write begins with its stem, so a stem is free if no file has
+    it. The config file is created empty, which keeps the stem from anybody else.
+
+    Raises:
+        OutputError: The folder cannot be made, or no file in it.
     """
-    try:
-        place.folder.mkdir(parents=True, exist_ok=True)
-        number = 1
-        while True:
-            stem = place.stem if number == 1 else f"{place.stem}-{number}"
-            found = Place(place.folder, stem)
-            if not _taken(found):
-                try:
-                    os.close(os.open(found.config, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-                except FileExistsError:
-                    pass
-                else:
-                    return found
-            number += 1
-    except OSError as fault:
-        reason = (fault.strerror or str(fault)).lower()
-        raise OutputError(f"{place.folder}: cannot be written: {reason}") from fault
+    make_folder(place.folder)
+    remove_litter(place.folder)
+    for path in numbered(place.folder / place.stem):
+        found = Place(place.folder, path.name)
+        try:
+            if _taken(found):
+                continue
+            os.close(os.open(found.config, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        except FileExistsError:
+            continue
+        except (OSError, ValueError) as fault:
+            raise OutputError(f"{place.folder}: cannot be written: {reason(fault)}") from fault
+        return found
+    raise AssertionError("names never end")
 
 
 def _taken(place: Place) -> bool:
-    """Whether any file of that stem is there."""
-    pattern = re.compile(re.escape(place.stem) + r"(_\d+)?(\.(png|yaml|trace\.jsonl|checkpoint"
-                         r"|snapshots|mp4|webp|gif))$")
-    return any(pattern.match(entry.name) for entry in os.scandir(place.folder))
+    """Whether any file of that stem is there: `art.png`, `art_012.png`, `art.transparent.png`."""
+    pattern = re.compile(re.escape(place.stem) + r"(_\d+)?(\..*)?", re.I | re.S)
+    return any(pattern.fullmatch(entry.name) for entry in os.scandir(place.folder))
 
 
 def unfinished(place: Place) -> Place | None:

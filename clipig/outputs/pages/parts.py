@@ -34,7 +34,11 @@ def script_json(value: object) -> str:
 
 def link(path: str) -> str:
     """A relative file name as a URL, escaped for an HTML attribute."""
-    return escape(quote(path, safe="/", errors="replace"))
+    try:
+        data = path.encode("utf-8", "surrogateescape")  # names that are no text, as they lie on disk
+    except UnicodeEncodeError:
+        data = path.encode("utf-8", "replace")
+    return escape(quote(data, safe="/"))
 
 
 def fingerprint(text: str) -> str:
