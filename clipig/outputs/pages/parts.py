@@ -35,7 +35,7 @@ def script_json(value: object) -> str:
 def link(path: str) -> str:
     """A relative file name as a URL, escaped for an HTML attribute."""
     try:
-        data = path.encode("utf-8", "surrogateescape")  # names that are no text, as they lie on disk
+        data = path.encode("utf-8", "surrogateescape")  # as it lies on disk
     except UnicodeEncodeError:
         data = path.encode("utf-8", "replace")
     return escape(quote(data, safe="/"))
