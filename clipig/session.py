@@ -103,8 +103,10 @@ class Session:
     """called while weights are downloaded with the bytes so far and the total, if it is known"""
     prompts: PromptCache = field(default_factory=lambda: PromptCache(_square))
     """embeddings of texts and image prompts"""
-    _infos: dict[str, EncoderInfo] = field(default_factory=dict, init=False, repr=False)
-    _encoders: dict[tuple[str, str, str], Encoder] = field(
+    _infos: dict[tuple[str, str | None], EncoderInfo] = field(
+        default_factory=dict, init=False, repr=False
+    )
+    _encoders: dict[tuple[str, str, str, str], Encoder] = field(
         default_factory=dict, init=False, repr=False
     )
 
@@ -136,7 +138,7 @@ class Session:
         update: dict[str, object] = {"seed": seed}
         if self.model is not None:
             first = experiment.model[0]
-            update["model"] = [first.model_copy(update={"name": self.model})]
+            update["model"] = [first.model_copy(update={"name": self.model, "activation": None})]
         if self.device is not None:
             update["device"] = self.device
         if self.precision is not None:
@@ -150,9 +152,12 @@ class Session:
             EncoderError: A model is unknown or its file damaged.
         """
         for model in experiment.model:
-            if model.name not in self._infos:
-                self._infos[model.name] = models.resolve(model.name)
-        return tuple(self._infos[m.name] for m in experiment.model)
+            key = (model.name, model.activation)
+            if key not in self._infos:
+                self._infos[key] = models.resolve(
+                    model.name, activation=model.activation, progress=self.progress
+                )
+        return tuple(self._infos[m.name, m.activation] for m in experiment.model)
 
     def encoders(self, experiment: Experiment) -> tuple[Encoder, ...]:
         """The encoders of an experiment, loaded once and kept.
@@ -174,7 +179,7 @@ class Session:
         Raises:
             EncoderError: The model is missing or damaged.
         """
-        key = (info.name, str(device), precision)
+        key = (info.name, info.activation, str(device), precision)
         if key not in self._encoders:
             self._encoders[key] = models.load(info, device, precision, self.progress)
         return self._encoders[key]

@@ -31,6 +31,8 @@ BytesDone = Callable[[int, int | None], None]
 """Called with the bytes that are here and the total, None where the server does not say."""
 
 CACHE_VARIABLE = "CLIPIG_CACHE"
+OFFLINE_VARIABLE = "CLIPIG_OFFLINE"  # what --offline sets
+OFFLINE = "downloads are switched off (offline)"
 AGENT = {"User-Agent": "clipig"}
 TIMEOUT = 20.0  # seconds without a byte
 DEADLINE = 60.0  # seconds for a whole image, or for the headers of an answer
@@ -53,9 +55,13 @@ def cache_dir(cache: Path | None = None) -> Path:
 
 
 def is_offline() -> bool:
-    """Whether nothing may be downloaded: $CLIPIG_OFFLINE or $HF_HUB_OFFLINE is set and not 0."""
-    values = [os.environ.get(name, "") for name in ("CLIPIG_OFFLINE", "HF_HUB_OFFLINE")]
-    return any(value.lower() not in ("", "0", "no", "off", "false") for value in values)
+    """Whether nothing may be downloaded: $CLIPIG_OFFLINE is set, and not to 0 or no."""
+    return is_set(OFFLINE_VARIABLE)
+
+
+def is_set(variable: str) -> bool:
+    """Whether an environment variable says yes."""
+    return os.environ.get(variable, "").lower() not in ("", "0", "no", "off", "false")
 
 
 def describe_fault(fault: BaseException) -> str:
@@ -155,9 +161,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 def fetch_picture(
     url: str, *, timeout: float = TIMEOUT, limit: int = MAX_BYTES, deadline: float = DEADLINE
 ) -> bytes:
-    """Fetch the image behind an address.
-
-    A server that says that it sends something else than an image is believed.
+    """Fetch the image behind an address; a server that says it sends something else is believed.
 
     Args:
         url: An http or https address.
@@ -172,6 +176,8 @@ def fetch_picture(
         ImageError: It cannot be fetched, is no image or too large; the address is named.
     """
     request = urllib.request.Request(to_ascii_url(url), headers={**AGENT, "Accept": "image/*"})
+    if is_offline():
+        raise ImageError(f"{url}: {OFFLINE}")
     try:
         return within(deadline, lambda: _receive_image(url, request, timeout, limit, deadline))
     except (OSError, http.client.HTTPException, ValueError) as fault:
@@ -215,19 +221,13 @@ class _Unfit(Exception):
     """An answer that cannot be used; `again` says whether another request makes sense."""
 
     def __init__(self, message: str, again: bool = True):
-        self.again = again
         super().__init__(message)
+        self.again = again
 
 
 def download(
-    url: str,
-    target: Path,
-    sha256: str,
-    *,
-    progress: BytesDone | None = None,
-    timeout: float = TIMEOUT,
-    attempts: int = ATTEMPTS,
-    backoff: float = 1.0,
+    url: str, target: Path, sha256: str, *, progress: BytesDone | None = None,
+    timeout: float = TIMEOUT, attempts: int = ATTEMPTS, backoff: float = 1.0,
     limit: int = MAX_WEIGHTS,
 ) -> Path:
     """Download a file and check its sha256.
@@ -252,6 +252,8 @@ def download(
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise EncoderError(f"{url}: only http and https addresses are fetched")
+    if is_offline():
+        raise EncoderError(f"{url}: {OFFLINE}")
     part = target.with_name(target.name + ".part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -296,14 +298,8 @@ def _fits(path: Path, sha256: str) -> bool:
 
 
 def _attempt(
-    url: str,
-    part: Path,
-    sha256: str,
-    progress: BytesDone | None,
-    timeout: float,
-    attempts: int,
-    backoff: float,
-    limit: int,
+    url: str, part: Path, sha256: str, progress: BytesDone | None, timeout: float, attempts: int,
+    backoff: float, limit: int,
 ) -> None:
     """Requests until `part` is whole and its checksum fits."""
     resumed = part.exists() and part.stat().st_size > 0  # maybe from another file's time

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import click
 
+from clipig.cli.options import offline_option
+
 
 @click.command(short_help="Check the installation: versions, device, models, one step.")
-def command() -> None:
+@offline_option
+@click.option("--model", metavar="NAME",
+              help="Check this model only: load it, let it name drawn images, time a step.")
+def command(model: str | None) -> None:
     """Print versions, devices and models, and make one step on each device."""
+    if model is not None:
+        _check_model(model)
+        return
     import platform
     import time
     from importlib.metadata import PackageNotFoundError, version
@@ -15,22 +23,22 @@ def command() -> None:
     import torch
 
     from clipig import __version__
-    from clipig.encoders import model_names
+    from clipig.encoders.discovery import discover
     from clipig.encoders.precision import pick_precision
-    from clipig.encoders.weights import find_weights
     from clipig.session import Session
     from clipig.web import cache_dir
 
     click.echo(f"clipig {__version__}, Python {platform.python_version()}, {platform.platform()}")
-    for name in ("torch", "torchvision", "clip-anytorch", "open_clip_torch", "ray", "pillow"):
+    for name in ("torch", "torchvision", "clip-anytorch", "open_clip_torch", "huggingface_hub",
+                 "tokenizers", "ray", "pillow"):
         try:
             click.echo(f"  {name} {version(name)}")
         except PackageNotFoundError:
             click.echo(f"  {name} is not installed")
     click.echo(f"cache: {cache_dir()}")
-    here = [n for n in model_names() if "/" in n or n.startswith("RN")]
-    found = [n for n in here if find_weights(n) is not None]
-    click.echo(f"weights here: embedded{''.join(', ' + n for n in found)}")
+    click.echo("models here: embedded, embedded-judge")
+    for found in discover():
+        click.echo(f"  {found.name}: {found.summary()}")
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
     devices += ["mps"] * torch.backends.mps.is_available()
     for device in devices:
@@ -50,3 +58,32 @@ def command() -> None:
             f"{device}: {state}, precision {pick_precision(device)}, "
             f"three steps with the embedded model in {seconds:.1f} s"
         )
+
+
+def _check_model(name: str) -> None:
+    """Load a model, let it name drawn images, and time a step."""
+    import time
+
+    import torch
+
+    from clipig.encoders import load, resolve
+    from clipig.encoders.activation import name_samples
+
+    info = resolve(name)
+    click.echo(f"{info.name}: input {info.size} px, embedding {info.width}; {info.reason}")
+    encoder = load(info)
+    info = encoder.info
+    click.echo(f"activation {info.activation or 'its own'}, {info.checksum or 'no checksum'}")
+    naming = name_samples(encoder)
+    click.echo(
+        f"names {naming.right} of {naming.count} drawn images "
+        f"(log-likelihood {naming.likelihood:.2f}, chance {naming.chance:.2f})"
+    )
+    views = torch.rand(1, 3, info.size, info.size, requires_grad=True)
+    goal = encoder.encode_text(["a red circle"])
+    begun = time.monotonic()
+    (encoder.encode_image(views) * goal).sum().backward()
+    seconds = time.monotonic() - begun
+    fine = views.grad is not None and bool(torch.isfinite(views.grad).all())
+    state = "gradients are finite" if fine else "gradients are NaN or infinite"
+    click.echo(f"{state}; one view forth and back takes {1000 * seconds:.0f} ms in fp32")

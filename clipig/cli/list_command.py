@@ -31,9 +31,11 @@ def _rows(kind: str) -> dict[str, str]:
     """Names and one-line summaries."""
     if kind == "models":
         from clipig.encoders import model_names
+        from clipig.encoders.discovery import discover
         from clipig.encoders.names import summary
 
-        return {n: summary(n) for n in model_names()}
+        found = {model.name: f"here: {model.summary()}" for model in discover()}
+        return {n: summary(n) for n in model_names() if n not in found} | found
     if kind == "configs":
         from clipig.config.shipped import shipped
 
@@ -47,6 +49,18 @@ def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
     from clipig.errors import UsageError
     from clipig.ops.base import nearest
 
+    if kind == "models":
+        from clipig.encoders import resolve
+
+        info = resolve(name, allow_download=False)
+        about = [
+            f"{info.name}: {rows.get(name, info.reason)}",
+            f"input {info.size} px, embedding {info.width}"
+            f"{f', {info.context} tokens' if info.context else ''}"
+            f"{f', {info.activation}' if info.activation else ''}",
+            info.reason, info.checksum, f"revision {info.revision}" if info.revision else "",
+        ]
+        return "\n".join(dict.fromkeys(line for line in about if line))
     if name not in rows:
         known = ", ".join(rows)
         raise UsageError(f"no {kind} entry {name!r}{nearest(name, rows)} (known: {known})")
@@ -54,14 +68,6 @@ def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
         from clipig.config.shipped import read_shipped
 
         return read_shipped(name)
-    if kind == "models":
-        from clipig.encoders import resolve
-
-        info = resolve(name)
-        return (
-            f"{info.name}: {rows[name]}\ninput {info.size} px, embedding {info.width}"
-            f"{f', {info.context} tokens' if info.context else ''}\n{info.reason}\n{info.checksum}"
-        )
     from clipig.config.reference import entry, tables
 
     return entry(tables()[kind][name])

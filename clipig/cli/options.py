@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import secrets
 import time
@@ -12,22 +13,38 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from clipig.web import OFFLINE_VARIABLE
+
 if TYPE_CHECKING:
     from clipig.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def _go_offline(_: click.Context, __: click.Parameter, given: bool) -> None:
+    if given:
+        os.environ[OFFLINE_VARIABLE] = "1"
+
+
+def offline_option(function: F) -> F:
+    """--offline, which holds for the whole process."""
+    return click.option(
+        "--offline", is_flag=True, expose_value=False, is_eager=True, callback=_go_offline,
+        help="Download nothing: models and images must be on this disk.",
+    )(function)
+
+
 def engine_options(function: F) -> F:
-    """--model, --device and --precision."""
+    """--model, --device, --precision and --offline."""
     for option in (
+        offline_option,
         click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
                      help="Arithmetic of the encoder; canvas and optimizer are always fp32."),
         click.option("-d", "--device", metavar="NAME",
                      help="auto, cpu, cuda, cuda:N or mps; overrides the config."),
         click.option("--model", metavar="NAME",
                      help="Encoder to use instead of the config's: auto, embedded, ViT-B/32, "
-                     "a checkpoint file, open_clip:ARCH/PRETRAINED."),
+                     "a file or folder, hf-hub:ORG/NAME, open_clip:ARCH/PRETRAINED ..."),
     ):
         function = option(function)
     return function

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipig.cli.options import offline_option
 from clipig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
               help="A file with the name of a reference picture per line.")
 @click.option("-m", "--model", "models", multiple=True, metavar="NAME",
               help="Encoder, auto if absent. May be repeated to compare by several.")
+@offline_option
 @click.option("-d", "--device", default="auto", show_default=True, metavar="NAME",
               help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("-s", "--sort", type=int, metavar="N",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipig.cli.options import offline_option
 from clipig.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
               help="Sort into K clusters, or into as many as fit best. Needs clipig[cluster].")
 @click.option("-m", "--model", default="auto", show_default=True, metavar="NAME",
               help="Encoder.")
+@offline_option
 @click.option("-d", "--device", default="auto", show_default=True, metavar="NAME",
               help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--json", "json_file", metavar="FILE", help="Write a JSON file; - for stdout.")

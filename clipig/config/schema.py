@@ -204,7 +204,15 @@ class Model(Node):
     """One encoder of an ensemble."""
 
     name: str
-    """`auto`, `embedded`, `ViT-B/32`, a path, `open_clip:ARCH/PRETRAINED` ..."""
+    """`auto`, `embedded`, `ViT-B/32`, a file or folder, `hf-hub:ORG/NAME`,
+    `open_clip:ARCH/PRETRAINED` ... (`clipig list models`)"""
+    image: str | None = None
+    """file of an image tower, as ComfyUI keeps them; with `text`, instead of `name`"""
+    text: str | None = None
+    """file of the text tower that belongs to `image`"""
+    activation: Literal["quick_gelu", "gelu", "gelu_tanh"] | None = None
+    """what the model was trained with, for a checkpoint that does not say it; without, both are
+    tried (docs/encoders.md)"""
     weight: Annotated[Value, Numbers()] = constant(1.0)
     """factor of its losses"""
     views: Literal["shared", "fresh"] = "shared"
@@ -214,7 +222,22 @@ class Model(Node):
     @model_validator(mode="before")
     @classmethod
     def _bare(cls, raw: object) -> object:
-        return {"name": raw} if isinstance(raw, str) else raw
+        if isinstance(raw, str):
+            return {"name": raw}
+        if isinstance(raw, dict) and "name" not in raw and {"image", "text"} & set(raw):
+            image, text = (raw.get(key) for key in ("image", "text"))
+            if not isinstance(image, str) or not isinstance(text, str):
+                missing = "text" if isinstance(image, str) else "image"
+                raise at((missing,), "both towers are needed, `image` and `text`, each a file")
+            rest = {k: v for k, v in raw.items() if k not in ("image", "text")}
+            return {**rest, "name": f"{image}+{text}"}
+        return raw
+
+    @model_validator(mode="after")
+    def _once(self) -> Model:
+        if self.image is not None or self.text is not None:
+            raise fault("either `name`, or `image` and `text`, expected")
+        return self
 
 
 MISLABELLED = {

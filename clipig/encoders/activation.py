@@ -22,12 +22,11 @@ from torch import Tensor
 
 from clipig.encoders.architecture import Activation, Traits
 from clipig.encoders.openai import OpenAIEncoder
-from clipig.encoders.protocol import EncoderInfo
+from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.errors import EncoderError
 from clipig.web import cache_dir
 
 _CANDIDATES: tuple[Activation, ...] = ("quick_gelu", "gelu")
-_TEMPERATURE = 100.0  # of every published CLIP
 _CLEAR = 0.02  # difference of mean log-likelihoods that is called clear
 _COLORS = {
     "red": (0.85, 0.1, 0.1), "green": (0.1, 0.65, 0.15), "blue": (0.1, 0.2, 0.85),
@@ -100,14 +99,37 @@ def samples(size: int) -> tuple[Tensor, list[str]]:
     return torch.stack(images), labels
 
 
-def score(encoder: OpenAIEncoder) -> float:
-    """Mean log-likelihood of the right label of each of `samples`, over all labels."""
+@dataclass(frozen=True)
+class Naming:
+    """How well a model names the drawn samples.
+
+    Attributes:
+        likelihood: Mean log-likelihood of the right label; 0 would be perfect.
+        right: How many got their label.
+        count: Number of samples and labels.
+    """
+
+    likelihood: float
+    right: int
+    count: int
+
+    @property
+    def chance(self) -> float:
+        """The likelihood of a model that knows nothing."""
+        return -math.log(self.count)
+
+
+def name_samples(encoder: Encoder) -> Naming:
+    """Let a model name the images of `samples`, each by one of all labels."""
     images, labels = samples(encoder.info.size)
     with torch.no_grad():
-        embedded = torch.cat([encoder.encode_image(part) for part in images.split(4)])
+        parts = images.to(encoder.device).split(4)
+        embedded = torch.cat([encoder.encode_image(part) for part in parts])
         texts = encoder.encode_text([f"a photo of {label}" for label in labels])
-        logits = _TEMPERATURE * embedded @ texts.T
-        return float(logits.log_softmax(-1).diagonal().mean())
+        logits = (encoder.info.scale * embedded @ texts.T).cpu()
+    right = logits.argmax(-1) == torch.arange(len(labels))
+    likelihood = float(logits.log_softmax(-1).diagonal().mean())
+    return Naming(likelihood, int(right.sum()), len(labels))
 
 
 def decide(state: Mapping[str, Tensor], traits: Traits) -> Verdict:
@@ -126,7 +148,8 @@ def decide(state: Mapping[str, Tensor], traits: Traits) -> Verdict:
     info = EncoderInfo("sample", 0, 0)
     scores: dict[Activation, float] = {}
     for name in _CANDIDATES:
-        scores[name] = score(OpenAIEncoder(state, info, traits=replace(traits, activation=name)))
+        encoder = OpenAIEncoder(state, info, traits=replace(traits, activation=name))
+        scores[name] = name_samples(encoder).likelihood
     return _verdict(scores)
 
 

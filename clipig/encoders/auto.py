@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipig.encoders.discovery import FoundModel, discover
+from clipig.encoders.hub import hub_is_offline
 from clipig.encoders.known import FAMILIES
 from clipig.encoders.names import FALLBACK, PREFERRED
 from clipig.encoders.weights import why_unreachable
-from clipig.web import is_offline
+from clipig.web import OFFLINE
 
 
 def choose(cache: Path | None = None, allow_download: bool = True) -> tuple[str, str]:
@@ -36,8 +37,8 @@ def choose(cache: Path | None = None, allow_download: bool = True) -> tuple[str,
         )
     if not allow_download:
         why = "downloads are not allowed"
-    elif is_offline():
-        why = "downloads are switched off (offline)"
+    elif hub_is_offline():
+        why = OFFLINE
     else:
         fault = why_unreachable(PREFERRED)
         if fault is None:

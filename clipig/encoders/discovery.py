@@ -48,6 +48,18 @@ class FoundModel:
     family: Family | None
     fault: str = ""
 
+    def summary(self) -> str:
+        """One line: layout, sizes, activation, family and licence, or what is wrong."""
+        if self.fault:
+            return f"cannot be used: {self.fault}"
+        about = [self.layout, f"{max(1, self.bytes >> 20)} MB"]
+        about += [f"input {self.size} px"] if self.size else []
+        about += [self.activation or "activation unknown"]
+        if self.family is not None:
+            licence = f" ({self.family.licence})" if self.family.licence else ""
+            about.append(f"{self.family.title}{licence}: {self.family.reason}")
+        return ", ".join(about)
+
 
 def discover(cache: Path | None = None) -> list[FoundModel]:
     """Find all models on this disk that clipig knows the layout of.

@@ -17,7 +17,7 @@ from typing import Any
 from clipig.encoders.names import HUB
 from clipig.errors import EncoderError
 from clipig.files import file_sha256
-from clipig.web import BytesDone, is_offline
+from clipig.web import OFFLINE, BytesDone, is_offline, is_set
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 _REVISION = re.compile(r"[\w.-]{1,100}(/[\w.-]{1,100})?")
@@ -54,6 +54,11 @@ def hub_cache() -> Path:
             return Path(value).expanduser() / below
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(base).expanduser() / "huggingface" / "hub"
+
+
+def hub_is_offline() -> bool:
+    """Whether nothing of the hub may be downloaded: `--offline` or $HF_HUB_OFFLINE."""
+    return is_offline() or is_set("HF_HUB_OFFLINE")
 
 
 def split_revision(name: str) -> tuple[str, str]:
@@ -155,10 +160,8 @@ def fetch_snapshot(name: str, progress: BytesDone | None = None) -> Snapshot:
     if found is not None:
         return found
     repository, revision = split_revision(name)
-    if is_offline():
-        raise EncoderError(
-            f"{name}: not in {hub_cache()}, and downloads are switched off (offline)"
-        )
+    if hub_is_offline():
+        raise EncoderError(f"{name}: not in {hub_cache()}, and {OFFLINE}")
     try:
         package = importlib.import_module("huggingface_hub")
     except ImportError as fault:
@@ -192,7 +195,12 @@ def _download(
             repository, name, revision=about.sha, cache_dir=str(hub_cache()),
             tqdm_class=_counter(done, total, progress),
         ))
-        check_blob(path)
+        try:
+            check_blob(path)
+        except EncoderError:
+            for file in {path.resolve(), path}:  # so that the next attempt begins anew
+                file.unlink(missing_ok=True)
+            raise
         done += sizes[name]
         folder = path.parent if "/" not in name else folder
     assert folder is not None

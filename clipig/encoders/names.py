@@ -87,7 +87,10 @@ def model_names() -> tuple[str, ...]:
 def summary(name: str) -> str:
     """One line about a name of `model_names()`."""
     if name == AUTO:
-        return f"{PREFERRED} if its weights are here or can be downloaded, else {FALLBACK}"
+        return (
+            "the best model that this machine has; else "
+            f"{PREFERRED} if it can be downloaded, else {FALLBACK}"
+        )
     if name in EMBEDDED:
         role = "the small CLIP" if name == FALLBACK else "a second small CLIP, for judging,"
         return f"{role} that comes with clipig; works offline"

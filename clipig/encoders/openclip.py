@@ -21,11 +21,14 @@ from torch import Tensor
 
 from clipig.encoders.base import TowerEncoder
 from clipig.encoders.checkpoint import checked_path
+from clipig.encoders.hub import REPOSITORY, find_snapshot, hub_is_offline
+from clipig.encoders.huggingface import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, read_config
 from clipig.encoders.names import ASKED, LOCAL_DIR, OPEN_CLIP, nearest
 from clipig.encoders.protocol import EncoderInfo, sigmoid_calibration
 from clipig.encoders.towers import to_map
 from clipig.errors import EncoderError
 from clipig.files import file_sha256
+from clipig.web import OFFLINE
 
 _CONTEXT = 77
 _EARLY = 4  # layers for `features`, three for ResNets
@@ -134,8 +137,6 @@ def _normalisation(package: Any, architecture: str, tags: Sequence[str]) -> dict
 
 
 def _from_folder(package: Any, name: str, folder: Path) -> OpenClipModel:
-    from clipig.encoders.huggingface import OPEN_CLIP_CONFIG, OPEN_CLIP_WEIGHTS, read_config
-
     config = read_config(folder / OPEN_CLIP_CONFIG).get("model_cfg")
     if not isinstance(config, dict):
         raise EncoderError(f"{folder / OPEN_CLIP_CONFIG}: it has no model_cfg")
@@ -253,22 +254,46 @@ class OpenClipEncoder(TowerEncoder):
 def _create(found: OpenClipModel, device: torch.device, cache: Path | None) -> tuple[Any, Any]:
     """The model and its tokenizer. `EncoderError` in one line, whatever open_clip raises."""
     package = import_open_clip()
+    found = _from_cache(package, found)
     local = found.file is not None
     # A folder names its own file; anything else is a tag or a file.
     folder = found.architecture.startswith(LOCAL_DIR)
     pretrained = None if folder else str(found.file) if local else found.tag
     where = str(cache) if cache else None
+    tokens: dict[str, Any] = {"cache_dir": where}
+    if hub_is_offline() and found.config["text_cfg"].get("hf_tokenizer_name"):
+        tokens["local_files_only"] = True
     try:
         with _quiet():
             model = package.create_model(
                 found.architecture, pretrained=pretrained, device=device, cache_dir=where,
                 **found.options,
             )
-            return model, package.get_tokenizer(found.architecture, cache_dir=where)
+            return model, package.get_tokenizer(found.architecture, **tokens)
     except Exception as fault:  # open_clip passes on whatever its many sources raise
         what = "cannot be loaded" if local else "cannot be downloaded or loaded"
         line = (str(fault).strip().splitlines() or [type(fault).__name__])[0]
-        raise EncoderError(f"{found.name}: {what}: {line}") from fault
+        raise EncoderError(f"{found.name}: {what}: {line[:300]}") from fault
+
+
+def _from_cache(package: Any, found: OpenClipModel) -> OpenClipModel:
+    """A tag whose weights are in the cache of the hub as a file: the hub is not asked then.
+
+    Raises `EncoderError` where they are not, and downloads are switched off.
+    """
+    if not found.tag:
+        return found
+    about = package.get_pretrained_cfg(found.architecture, found.tag)
+    repository = (about.get("hf_hub") or "").strip("/")
+    snapshot = find_snapshot(repository) if REPOSITORY.fullmatch(repository) else None
+    for name in OPEN_CLIP_WEIGHTS if snapshot else ():
+        if (file := snapshot.folder / name).is_file():  # type: ignore[union-attr]
+            options = {**found.options, "image_mean": about["mean"], "image_std": about["std"]}
+            return replace(found, file=checked_path(str(file)), options=options)
+    if hub_is_offline():
+        what = repository or "its file"
+        raise EncoderError(f"{found.name}: {what} is not in the cache, and {OFFLINE}")
+    return found
 
 
 @contextlib.contextmanager

@@ -61,11 +61,16 @@ def resolve(
     """
     from clipig.encoders.protocol import EncoderInfo
 
+    own = name in (AUTO, *EMBEDDED) or name.startswith(OPEN_CLIP)
+    if activation and (own or (name in OPENAI and activation != "quick_gelu")):
+        raise EncoderError(f"{name}: its activation is known; leave `activation` out")
     if name == AUTO:
         from clipig.encoders.auto import choose
 
         chosen, reason = choose(cache, allow_download)
-        return replace(resolve(chosen, cache=cache), reason=f"auto: {chosen}, {reason}")
+        found = resolve(chosen, cache=cache)
+        more = f"; {found.reason}" if found.activation and found.reason != ASKED else ""
+        return replace(found, reason=f"auto: {chosen}, {reason}{more}")
     if name in EMBEDDED:
         from clipig.encoders.embedded import embedded_info
 

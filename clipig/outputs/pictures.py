@@ -215,12 +215,19 @@ def describe(
         f"{PREFIX}model": ", ".join(e.name for e in infos),
         f"{PREFIX}model reason": "; ".join(e.reason for e in infos),
         f"{PREFIX}model checksum": ", ".join(e.checksum for e in infos),
+        f"{PREFIX}model activation": _listed([e.activation for e in infos]),
+        f"{PREFIX}model revision": _listed([e.revision for e in infos]),
         f"{PREFIX}similarity": f"{similarity:.3f}",
         f"{PREFIX}epochs": f"{epochs} of {group.plan.epochs}",
         f"{PREFIX}seconds": f"{seconds:.1f}",
         f"{PREFIX}config": dump(experiment),
     }
     return {key: value for key, value in texts.items() if value}
+
+
+def _listed(words: Sequence[str]) -> str:
+    """One word per model, `-` where a model has none; nothing if no model has one."""
+    return ", ".join(word or "-" for word in words) if any(words) else ""
 
 
 def _rgba(picture: Picture, i: int) -> Tensor:

@@ -21,7 +21,7 @@ from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.names import ASKED
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import EncoderError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, open_regular
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LONGEST_HEADER = 1 << 24
@@ -171,7 +171,7 @@ def file_info(name: str) -> EncoderInfo | None:
     if path.suffix.lower() != ".safetensors":
         return None
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             start = file.read(8)
             metadata = _metadata(start + file.read(min(_length(start), _LONGEST_HEADER)))
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -194,7 +194,8 @@ def load_file(
     Raises `EncoderError`, too, if the file is another one by now.
     """
     try:
-        data = Path(info.name).expanduser().read_bytes()
+        with open_regular(Path(info.name).expanduser()) as file:
+            data = file.read()
     except OSError as error:
         raise EncoderError(f"{info.name}: cannot be read: {error.strerror or error}") from error
     checksum = f"sha256:{hashlib.sha256(data).hexdigest()}"
