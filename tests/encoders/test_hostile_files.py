@@ -203,7 +203,8 @@ CONFIGS: dict[str, tuple[Any, str]] = {
     "nested": ("[" * 100_000, "no JSON"),
     "another model": ({"model_type": "llama"}, "model_type 'llama', expected one of clip"),
     "one tower": ({"model_type": "clip_vision_model"}, "only one tower"),
-    "heads": ({"model_type": "clip", "vision_config": {"num_attention_heads": "x"}}, "heads is 'x'"),
+    "heads": (
+        {"model_type": "clip", "vision_config": {"num_attention_heads": "x"}}, "heads is 'x'"),
     "a million heads": (
         {"model_type": "clip", "text_config": {"num_attention_heads": 10**6}}, "heads is 1000000"),
     "odd heads": ({"model_type": "clip", "vision_config": {"num_attention_heads": 7}}, "7 heads"),
