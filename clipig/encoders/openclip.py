@@ -207,9 +207,10 @@ class OpenClipEncoder(TowerEncoder):
     def _normalised(self, views: Tensor) -> Tensor:
         return (views - self._mean) / self._std
 
-    def _autocast(self) -> torch.autocast:
-        half = self._dtype != torch.float32
-        return torch.autocast(self._device.type, self._dtype if half else None, enabled=half)
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self._dtype == torch.float32:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._dtype)
 
     def _embed(self, views: Tensor) -> Tensor:
         with self._autocast():
