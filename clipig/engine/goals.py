@@ -131,10 +131,16 @@ class Prompts:
 
     embeddings  by target: for each encoder those of its features, `[R, F, D]`
     styles      by target and constraint: for each encoder the goals of its layers
+    scales      for each encoder `scale` and `zero` of its similarities; none: 100 and 0
     """
 
     embeddings: Mapping[int, Sequence[Tensor]]
     styles: Mapping[tuple[int, int], Sequence[Sequence[Goal]]]
+    scales: Sequence[tuple[float, float]] = ()
+
+    def scale(self, encoder: int) -> tuple[float, float]:
+        """Factor and summand that make similarities of the cosines of an encoder."""
+        return self.scales[encoder] if self.scales else (100.0, 0.0)
 
 
 def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) -> Prompts:
@@ -167,7 +173,7 @@ def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) 
         for place, _ in styles_of(target):
             peers = [e.targets[index].constraints[place] for e in plan.experiments]
             styles[index, place] = [_goals(cache, encoder, peers) for encoder in encoders]
-    return Prompts(features, styles)
+    return Prompts(features, styles, [(e.info.scale, e.info.zero) for e in encoders])
 
 
 def styles_of(target: Target) -> Iterator[tuple[int, Style]]:

@@ -22,7 +22,8 @@ class Scores:
     """What the views of a target got from one encoder.
 
     terms       `[R, N, F|1]`, what is added to the loss, the target's weight not yet included
-    similarity  `[R, N, F]`, 100 * cosine, scaled by `scale` and `feature_scale`, no gradient
+    similarity  `[R, N, F]`, 100 * cosine (SigLIP: on that scale), times `scale` and
+                `feature_scale`, no gradient
     used        `[R, N, F]` 0 or 1, which features the selection took; None: all
     each        `[R, N, F]`, loss of each feature without its weight, no gradient
     """
@@ -96,20 +97,24 @@ def distances(views: Tensor, features: Tensor, cosine: Tensor, kinds: Sequence[s
 
 def score(
     target: Target, weighing: Weighing, views: Tensor, features: Tensor, percent: Tensor,
-    step: int | Tensor,
+    step: int | Tensor, scale_zero: tuple[float, float] = (100.0, 0.0),
 ) -> Scores:
     """Rate embedded views `[R, N, D]` by the active features `[R, F, D]` of a target.
 
-    `percent` `[R, 1, F]` makes similarities of cosines: 100 times what `feature_scale` asks.
+    `percent` `[R, 1, F]` makes similarities of cosines: the scale of the encoder times what
+    `feature_scale` asks. `scale_zero` is that scale, and what the encoder adds.
     """
+    factor, zero = scale_zero
     cosine = similarities(views, features)
     own = cosine.detach() * percent
+    own = own + zero if zero else own
     weight, scale, limit = weighing.at(step, own)
     similarity = own if scale is None else own * scale
     kinds = [n.loss for n in weighing.nodes]
     each = distances(views, features, cosine, kinds)
     if limit is not None:
-        each = torch.where(100 * cosine.detach() < limit, each, each.detach())
+        known = factor * cosine.detach()
+        each = torch.where((known + zero if zero else known) < limit, each, each.detach())
     if target.select == "mix":
         mixed = (weight[..., None] * features[:, None]).sum(2)
         mixed = mixed / weight.abs().sum(-1, keepdim=True).clamp(min=1e-12)

@@ -36,8 +36,9 @@ class TargetProgram:
     plan        the target, its tables on the device
     draw        random numbers of the runs
     embeddings  of the active features, for each encoder `[R, F, D]`
-    percent     what makes similarities of cosines, for each encoder `[R, 1, F]`: 100 times
-                what `feature_scale` asks
+    percent     what makes similarities of cosines, for each encoder `[R, 1, F]`: its scale (100)
+                times what `feature_scale` asks
+    scales      scale and zero of the similarities of each encoder
     weighing    weights and scales of the features; None without features
     styles      goals of each active style by its index, for each encoder
     streams     of random numbers of the transforms, by view set
@@ -48,6 +49,7 @@ class TargetProgram:
     draw: Draw
     embeddings: tuple[Tensor, ...]
     percent: tuple[Tensor, ...]
+    scales: tuple[tuple[float, float], ...]
     weighing: Weighing | None
     styles: Mapping[int, Sequence[Sequence[Goal]]]
     streams: Mapping[ViewSet, tuple[int, ...]]
@@ -72,13 +74,17 @@ class TargetProgram:
         columns = list(target.features)
         embeddings: tuple[Tensor, ...] = ()
         percent: tuple[Tensor, ...] = ()
+        scales: tuple[tuple[float, float], ...] = ()
         if columns:
             embeddings = tuple(p[:, columns] for p in prompts.embeddings[target.index])
             factors = [
                 p.new_ones(p.shape[:2]) if fair is None else fair[target.index, i]
                 for i, p in enumerate(prompts.embeddings[target.index])
             ]
-            percent = tuple(100 * f[:, None, columns] for f in factors)
+            scales = tuple(prompts.scale(i) for i in range(len(factors)))
+            percent = tuple(
+                scale * f[:, None, columns] for f, (scale, _) in zip(factors, scales, strict=True)
+            )
         streams = {
             key: tuple(stream_id(s, key[1]) if key[1] else s for s in target.streams)
             for key in plan.view_sets
@@ -87,7 +93,7 @@ class TargetProgram:
             key: _window(plan, phase, moved, key, streams[key], draw) for key in plan.view_sets
         }
         return cls(
-            moved, draw, embeddings, percent,
+            moved, draw, embeddings, percent, scales,
             Weighing(target, draw.device) if columns else None,
             {place: prompts.styles[target.index, place] for place, _ in target.styles},
             streams, windows,
@@ -121,7 +127,7 @@ class TargetProgram:
         assert self.weighing is not None
         return score(
             self.plan.target, self.weighing, views, self.embeddings[number],
-            self.percent[number], step,
+            self.percent[number], step, self.scales[number],
         )
 
     def loss(

@@ -90,6 +90,10 @@ def rate(
         problems.update(found.problems)
         hits += found.hits
         scores = 100 * found.rows @ torch.cat(targets).T
+        if encoder.info.zero:  # SigLIP: its texts are as comparable with images as CLIP's
+            count = len(texts)
+            scores[:, :count] *= encoder.info.scale / 100
+            scores[:, :count] += encoder.info.zero
         blocks.append(dict(zip(found.names, scores.tolist(), strict=True)))
     kept = tuple(n for n in names if all(n in block for block in blocks))
     rows = tuple(tuple(v for block in blocks for v in block[n]) for n in kept)
