@@ -298,3 +298,13 @@ def slug(text: str) -> str:
 def shell(*words: str) -> str:
     """A command line that can be copied."""
     return " ".join(shlex.quote(str(w)) for w in words)
+
+
+def csv_cell(text: str) -> str:
+    """A text cell of a CSV file that no spreadsheet takes for a formula.
+
+    Cells that begin with `=`, `+`, `-`, `@`, tab or return get an apostrophe in front.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

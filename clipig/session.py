@@ -11,13 +11,16 @@ What `run`, `rank`, `grid` and a Python caller share. Files are read here
 from __future__ import annotations
 
 import contextlib
+import io
 import secrets
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from PIL.Image import Image as PilImage
 from torch import Tensor
+from torchvision.utils import make_grid
 
 from clipig import encoders as models
 from clipig.config.prompts import fill
@@ -32,7 +35,7 @@ from clipig.engine.loop import optimize
 from clipig.engine.memory import fit
 from clipig.engine.state import State, join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
-from clipig.images import load_image, load_rgba
+from clipig.images import load_image, load_rgba, to_pil
 from clipig.plan.compiler import compile
 from clipig.plan.grouping import run_sets
 from clipig.plan.plan import Plan
@@ -81,6 +84,29 @@ class Result:
     """whether the runs were stopped early"""
     alpha: Tensor | None = None
     """`[R, 1, H, W]` in 0 to 1, for canvases that have transparency"""
+    experiments: tuple[Experiment, ...] = ()
+    """the settled experiment of each run: its config alone makes its picture again"""
+    encoders: tuple[tuple[EncoderInfo, ...], ...] = ()
+    """the models that guided each run"""
+    epochs: tuple[str, ...] = ()
+    """how far each run came: `200 of 200`"""
+
+    def pil(self) -> list[PilImage]:
+        """The pictures as Pillow images, RGB or RGBA, in the order of the runs."""
+        if self.alpha is None:
+            return [to_pil(image) for image in self.images]
+        pairs = zip(self.images, self.alpha, strict=True)
+        return [to_pil(torch.cat([image, alpha])) for image, alpha in pairs]
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: the picture, or all of them side by side."""
+        if not len(self.images):
+            return None
+        out = io.BytesIO()
+        columns = max(1, round(len(self.images) ** 0.5 + 0.4))
+        sheet = self.images[0] if len(self.images) == 1 else make_grid(self.images, columns)
+        to_pil(sheet).save(out, "PNG")
+        return out.getvalue()
 
 
 @dataclass
@@ -350,6 +376,7 @@ def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:
     images: dict[int, Tensor] = {}
     alphas: dict[int, Tensor] = {}
     likeness, seeds, alive = [0.0] * runs, [0] * runs, [True] * runs
+    told: dict[int, tuple[Experiment, tuple[EncoderInfo, ...], str]] = {}
     last: tuple[Group, Step | Finished] | None = None
     interrupted = False
 
@@ -360,6 +387,10 @@ def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:
             images[row] = picture.rgb[i].clamp(0, 1).cpu()
             likeness[row], seeds[row] = float(event.similarity[i]), group.plan.seeds[i]
             alive[row] = bool(event.alive[i])
+            done = event.epoch + 1 if isinstance(event, Step) else event.epochs
+            told[row] = (
+                group.plan.experiments[i], group.encoders, f"{done} of {group.plan.epochs}"
+            )
             if alpha is not None:
                 alphas[row] = alpha[i].cpu()
 
@@ -380,5 +411,7 @@ def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:
         tuple(likeness[r] for r in rows), tuple(seeds[r] for r in rows),
         tuple(r for r in rows if not alive[r]), interrupted,
         torch.stack([alphas[r] for r in rows]) if alphas else None,
+        tuple(told[r][0] for r in rows), tuple(told[r][1] for r in rows),
+        tuple(told[r][2] for r in rows),
     )
 

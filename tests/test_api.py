@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import shlex
 import subprocess
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import click
 import pytest
+import torch
+from PIL import Image
 
 import clipig
 from clipig.cli import group
+from clipig.images import read_metadata
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -76,3 +80,36 @@ def test_a_command_that_is_not_understood_would_be_noticed() -> None:
     for line in ("clipig run a --nope", "clipig run a --video avi", "clipig run a --epochs x"):
         with pytest.raises(click.UsageError):
             parsed(line)
+
+
+def test_pictures_saved_from_python_can_be_made_again(tmp_path: Path) -> None:
+    small = clipig.load_text(
+        "{model: embedded, epochs: 3, resolution: 16, runs: 2, seed: 5,"
+        " targets: [{features: [{text: a heart}]}]}"
+    )
+    result = clipig.run(small)
+    paths = clipig.save(result, tmp_path / "out")
+    for path, image in zip(paths, result.images, strict=True):
+        texts = read_metadata(path)
+        assert texts["clipig epochs"] == "3 of 3"
+        again = clipig.run(clipig.load_text(texts["clipig config"]))
+        assert torch.equal(again.images[0], image)
+
+
+def test_a_result_shows_itself_in_a_notebook() -> None:
+    one = clipig.Result(torch.rand(1, 3, 8, 8), (0.0,), (1,))
+    several = clipig.Result(torch.rand(5, 3, 8, 8), (0.0,) * 5, (1,) * 5)
+    for result, size in ((one, (8, 8)), (several, (32, 22))):
+        shown = result._repr_png_()
+        assert shown is not None
+        assert Image.open(io.BytesIO(shown)).size == size
+    assert [p.size for p in several.pil()] == [(8, 8)] * 5
+
+
+def test_run_takes_names_and_says_what_else_it_expects() -> None:
+    with pytest.raises(clipig.ConfigError, match="did you mean 'penguin_piano'"):
+        clipig.run("penguin_pino")
+    with pytest.raises(clipig.ClipigError, match="expected an experiment"):
+        clipig.run(3)  # type: ignore[arg-type]
+    with pytest.raises(clipig.ClipigError, match="model: found object"):
+        clipig.run(clipig.load("pyramid"), model=object())  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import http.server
 import io
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -468,3 +469,43 @@ def test_contact_sheet_takes_mixed_pictures_and_refuses_nonsense() -> None:
         contact_sheet([])
     with pytest.raises(ImageError):
         contact_sheet(mixed, ["one"])
+
+
+def test_float_values_mean_0_to_1_whatever_the_largest_is(tmp_path: Path) -> None:
+    values = np.array([[0.0, 0.5], [1.0, 4.0]], np.float32)
+    Image.fromarray(values).save(tmp_path / "f.tiff")
+    with pytest.warns(UserWarning, match="beyond 0..1 are clipped"):
+        image = load_image(tmp_path / "f.tiff")
+    assert image[0].tolist() == [[0.0, 0.5], [1.0, 1.0]]
+
+
+def test_the_clear_value_of_a_16_bit_grey_png_is_transparent(tmp_path: Path) -> None:
+    values = np.array([[0, 30000], [65535, 30000]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "g.png", transparency=30000)
+    image = load_rgba(tmp_path / "g.png")
+    assert image[3].tolist() == [[1.0, 0.0], [1.0, 0.0]]
+    assert load_image(tmp_path / "g.png")[0].tolist() == [[0.0, 1.0], [1.0, 1.0]]
+
+
+def test_large_pictures_are_decoded_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clipig.images.LARGE", 10)
+    save_png(torch.zeros(3, 8, 8), tmp_path / "a.png")
+    inside, most, plain = 0, 0, Image.Image.convert
+
+    def counted(*args: object, **more: object) -> object:
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.02)
+        inside -= 1
+        return plain(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Image.Image, "convert", counted)
+    threads = [threading.Thread(target=load_image, args=(tmp_path / "a.png",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1

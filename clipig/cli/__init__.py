@@ -20,10 +20,10 @@ from typing import TextIO
 import click
 
 from clipig import __version__
+from clipig.cli.streams import open_streams
 from clipig.engine.host import keep_freed_memory
 from clipig.errors import ClipigError
 from clipig.files import reason
-from clipig.outputs.streams import open_streams
 
 COMMANDS = {
     "run": "Make a picture from a config.",

@@ -16,9 +16,9 @@ from clipig.errors import ImageError
               help="Print only the config, ready to be run again.")
 def command(pictures: tuple[str, ...], as_json: bool, config_only: bool) -> None:
     """Show seed, model, similarity and config of pictures made by clipig."""
+    from clipig.cli.streams import printable
     from clipig.images import read_metadata
-    from clipig.outputs.pictures import PREFIX
-    from clipig.outputs.streams import printable
+    from clipig.outputs.metadata import PREFIX
 
     for path in pictures:
         texts = read_metadata(path)

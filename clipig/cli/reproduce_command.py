@@ -25,7 +25,8 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     from clipig.files import atomic_write
     from clipig.images import load_image, read_metadata
     from clipig.outputs import Sink
-    from clipig.outputs.pictures import PREFIX, Files
+    from clipig.outputs.metadata import PREFIX
+    from clipig.outputs.pictures import Files
     from clipig.outputs.places import choose, claim
     from clipig.outputs.progress import Progress
     from clipig.session import Session

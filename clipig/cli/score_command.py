@@ -37,9 +37,9 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
     """
     from clipig import encoders
     from clipig.engine.device import pick_device
+    from clipig.files import csv_cell
     from clipig.images import load_image
     from clipig.jobs.quality import score
-    from clipig.outputs.streams import csv_cell
 
     wanted, candidates = _texts(pictures, texts), _candidates(among)
     model = encoders.load(encoders.resolve(judge), pick_device(device), "fp32")

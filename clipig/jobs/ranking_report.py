@@ -14,7 +14,7 @@ import torch
 
 from clipig.config.dump import dump
 from clipig.errors import ClipigError
-from clipig.files import atomic_write, shell
+from clipig.files import atomic_write, csv_cell, shell
 from clipig.images import load_image, save_png
 from clipig.jobs.folder import RunRecord
 from clipig.jobs.pace import duration
@@ -23,7 +23,6 @@ from clipig.jobs.stages import Ranking, score_of
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.model import Candidate, Correlation, RankingPage, Recipe
 from clipig.outputs.pages.ranking import write_ranking
-from clipig.outputs.streams import csv_cell
 
 LOOKS = ("brightness", "contrast", "saturation", "detail")
 COLUMNS = (

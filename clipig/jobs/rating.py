@@ -16,12 +16,12 @@ import torch
 
 from clipig.encoders.protocol import Encoder
 from clipig.errors import ClipigError, ImageError, UsageError
+from clipig.files import csv_cell
 from clipig.images import load_image, save_png
 from clipig.jobs.folder import save_thumb
 from clipig.jobs.picture_features import FeatureCache, picture_features
 from clipig.outputs.pages.model import PageGroup, PageImage, Sheet
 from clipig.outputs.pages.sheet import write_sheet
-from clipig.outputs.streams import csv_cell
 from clipig.web import is_url
 
 

@@ -11,8 +11,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from clipig import __version__
-from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.engine.events import Event, Finished, Step, Unsettled
 from clipig.errors import OutputError, UsageError
@@ -20,11 +18,9 @@ from clipig.files import atomic_write, make_folder
 from clipig.images import save_indexed_png, save_png
 from clipig.ops.canvases import Picture
 from clipig.outputs.checkpoints import save_state
+from clipig.outputs.metadata import PREFIX, metadata
 from clipig.outputs.places import Place
 from clipig.session import Group
-
-PREFIX = "clipig "
-"""Begins the keywords of our own texts in a PNG."""
 
 
 class Files:
@@ -201,33 +197,10 @@ def describe(
     group: Group, i: int, similarity: float, epochs: int, seconds: float
 ) -> dict[str, str]:
     """The texts in the PNG of run `i` of a group."""
-    experiment = group.plan.experiments[i]
-    prompts = [
-        text for target in experiment.targets for f in target.features
-        for text in ([f.text] if f.text else f.texts or [])
-    ]
-    infos = group.encoders
-    texts = {
-        "Software": f"clipig {__version__}",
-        "Description": "; ".join(dict.fromkeys(prompts)),
-        f"{PREFIX}version": __version__,
-        f"{PREFIX}seed": str(experiment.seed),
-        f"{PREFIX}model": ", ".join(e.name for e in infos),
-        f"{PREFIX}model reason": "; ".join(e.reason for e in infos),
-        f"{PREFIX}model checksum": ", ".join(e.checksum for e in infos),
-        f"{PREFIX}model activation": _listed([e.activation for e in infos]),
-        f"{PREFIX}model revision": _listed([e.revision for e in infos]),
-        f"{PREFIX}similarity": f"{similarity:.3f}",
-        f"{PREFIX}epochs": f"{epochs} of {group.plan.epochs}",
-        f"{PREFIX}seconds": f"{seconds:.1f}",
-        f"{PREFIX}config": dump(experiment),
-    }
-    return {key: value for key, value in texts.items() if value}
-
-
-def _listed(words: Sequence[str]) -> str:
-    """One word per model, `-` where a model has none; nothing if no model has one."""
-    return ", ".join(word or "-" for word in words) if any(words) else ""
+    return metadata(
+        group.plan.experiments[i], group.encoders, similarity,
+        f"{epochs} of {group.plan.epochs}", seconds,
+    )
 
 
 def _rgba(picture: Picture, i: int) -> Tensor:

@@ -298,7 +298,7 @@ def test_a_step_that_is_broken_off_leaves_no_state(folder: Path) -> None:
     (["run", "small.yaml", "--set", "targets.9.weight=1"], "targets"),
     (["run", "small.yaml", "--set", "resolution=8 -8"], "resolution"),
     (["run", "small.yaml", "-o", "out.jpg"], ".png"),
-    (["run", "small.yaml", "-o", "small.yaml/x/"], "cannot be written"),
+    (["run", "small.yaml", "-o", "small.yaml/x/"], "cannot be made"),
     (["run", "small.yaml", "-t", " "], "prompt"),
     (["run", "small.yaml", "-r", "8x"], "found '8x', expected a size such as 256 or 320x240"),
     (["run", "small.yaml", "-r", "0"], "--resolution"),

@@ -13,8 +13,9 @@ from urllib.parse import unquote_to_bytes
 import pytest
 import torch
 
+from clipig.cli.streams import printable
+from clipig.files import csv_cell
 from clipig.images import read_metadata, save_png
-from clipig.outputs.streams import csv_cell, printable
 from tests.support.program import SMALL, in_shell, program
 
 

@@ -11,7 +11,6 @@ _CONTROLS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
     "|[\ud800-\udfff]"
 )
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def open_streams() -> None:
@@ -45,13 +44,3 @@ def printable(text: str) -> str:
         of writing, and halves of surrogate pairs written as `\\x1b`.
     """
     return _CONTROLS.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), text)
-
-
-def csv_cell(text: str) -> str:
-    """A text cell of a CSV file that no spreadsheet takes for a formula.
-
-    Cells that begin with `=`, `+`, `-`, `@`, tab or return get an apostrophe in front.
-
-    Source: OWASP, "CSV Injection".
-    """
-    return f"'{text}" if text.startswith(_FORMULA) else text
