@@ -68,6 +68,10 @@ class DeviceError(ClipigError):
     """A device that is not there or lacks the memory."""
 
 
+class StateError(ClipigError):
+    """A resume state that is damaged or belongs to another plan."""
+
+
 class OutputError(ClipigError):
     """A place that cannot be written, or a run folder that cannot be resumed."""
 

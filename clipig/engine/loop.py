@@ -20,8 +20,8 @@ from clipig.engine.goals import Prompts
 from clipig.engine.graphs import Replay, StepOutcome
 from clipig.engine.losses import fair_scales, similarities
 from clipig.engine.program import Program
-from clipig.engine.state import State
-from clipig.engine.update import Rule
+from clipig.engine.state import State, StateForm, check_state
+from clipig.engine.update import Rule, moments_of
 from clipig.ops.canvases import Picture
 from clipig.ops.canvases.frame import Framed
 from clipig.ops.kernels.sampling import Shape, resize
@@ -90,15 +90,14 @@ class Optimization:
         self.average: Tensor | None = None
         self.done = 0
         self.settled = True
-        size = state.size if state else plan.phases[0].size
-        self.size: Shape = size
+        self.size: Shape = plan.phases[0].size
         experiment = plan.experiment
         self.canvas = Framed.build(
-            experiment.canvas, plan.frame, lambda shape: self._start(start, shape), size,
+            experiment.canvas, plan.frame, lambda shape: self._start(start, shape), self.size,
             self.draw, "noise" if start is None else "picture", mask,
         )
         if state is not None:
-            self.canvas.load({k: v.to(device) for k, v in state.canvas.items()})
+            self._take_canvas(state)
         self.rule = Rule.build(experiment.optimizer, self.canvas)
         self.fair = self._fair() if state is None else dict(state.fair)
         if state is not None:
@@ -106,10 +105,30 @@ class Optimization:
                             for n, s in state.optimizer.items()})
             self.alive = state.alive.to(device, copy=True)
             self.known_alive = self.alive.clone()
-            self.average = None if state.average is None else state.average.to(device)
+            average = state.average
+            self.average = None if average is None else average.to(device, copy=True)
             self.fair = {k: v.to(device) for k, v in state.fair.items()}
             self.done = state.step
         self.program: Program
+
+    def _take_canvas(self, state: State) -> None:
+        """Bring the canvas to where a state was taken. Raises `StateError` for a wrong state."""
+        plan, experiment = self.plan, self.plan.experiment
+        for phase in plan.phases:
+            if phase.first < state.step and phase.size != self.size:
+                self.canvas.resize(phase.size, MODES[experiment.interpolation])
+                self.size = phase.size
+        fair = {
+            (t, e): (plan.runs, rows.shape[1])
+            for t, by_encoder in self.prompts.embeddings.items()
+            for e, rows in enumerate(by_encoder)
+        }
+        average = (plan.runs, 3, *self.size) if experiment.ema and state.step else None
+        check_state(state, StateForm(
+            plan.runs, plan.steps, self.size, self.canvas.state(),
+            moments_of(experiment.optimizer), average, fair,
+        ))
+        self.canvas.load({k: v.to(self.draw.device) for k, v in state.canvas.items()})
 
     def _start(self, start: Tensor | None, size: Shape) -> Tensor:
         """The picture at the start, `[R, 3, H, W]`: noise or image, `* std + mean`."""
@@ -217,9 +236,9 @@ class Optimization:
             return
         with torch.no_grad():
             rgb = self.canvas.shown(self.canvas.picture(self.program.time(step))).rgb
-        if self.average is None:
-            self.average = torch.zeros_like(rgb)
-        self.average.lerp_(rgb, 1 - decay)
+            if self.average is None:
+                self.average = torch.zeros_like(rgb)
+            self.average.lerp_(rgb, 1 - decay)
 
     def shown(self) -> Picture:
         """What is saved: the canvas now, or the running mean."""

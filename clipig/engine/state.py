@@ -1,14 +1,15 @@
-"""States of several runs, taken apart and put together: survivors go on in new company."""
+"""The resume state: what it is, whether it fits a plan, and how it is split and joined by runs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from clipig.errors import StateError
 from clipig.ops.kernels.sampling import Shape
 
 
@@ -35,6 +36,83 @@ class State:
 K = TypeVar("K", str, tuple[int, int])
 
 
+@dataclass(frozen=True)
+class StateForm:
+    """What the state of a plan must be like after some steps."""
+
+    runs: int
+    """of the plan"""
+    steps: int
+    """of the plan"""
+    size: Shape
+    """of the image after the last step that was made"""
+    canvas: Mapping[str, Tensor]
+    """parameters and buffers of those shapes and dtypes"""
+    moments: Mapping[str, bool]
+    """the optimizer's moments; whether each has the shape of its parameter"""
+    average: tuple[int, ...] | None
+    """shape of the running mean, if there is one"""
+    fair: Mapping[tuple[int, int], tuple[int, ...]]
+    """shapes of the factors by target and encoder"""
+
+
+def check_state(state: State, form: StateForm) -> None:
+    """Raise `StateError`, which names the value, for a state that does not have a form."""
+    if state.step > form.steps:
+        raise StateError(f"step: found {state.step}, expected at most {form.steps}")
+    if tuple(state.size) != tuple(form.size):
+        raise StateError(f"size: found {state.size}, expected {form.size} after {state.step} steps")
+    _check("alive", state.alive, (form.runs,), torch.bool)
+    _check_names("canvas", state.canvas, form.canvas)
+    for name, tensor in state.canvas.items():
+        _check(f"canvas/{name}", tensor, form.canvas[name].shape, form.canvas[name].dtype)
+        _check_finite(f"canvas/{name}", tensor)
+    for name, moments in state.optimizer.items():
+        if name not in form.canvas:
+            raise StateError(f"optimizer: found {name!r}, expected {_listed(form.canvas)}")
+        _check_names(f"optimizer/{name}", moments, form.moments)
+        for key, tensor in moments.items():
+            like = form.canvas[name].shape if form.moments[key] else ()
+            _check(f"optimizer/{name}/{key}", tensor, like)
+            # moments of a run that diverged may be anything
+            _check_finite(f"optimizer/{name}/{key}", tensor[state.alive] if like else tensor)
+    if (state.average is None) != (form.average is None):
+        found, wanted = ("none", "one") if state.average is None else ("one", "none")
+        raise StateError(f"average: found {found}, expected {wanted}")
+    if state.average is not None and form.average is not None:
+        _check("average", state.average, form.average)
+        _check_finite("average", state.average)
+    fair = {f"{t}/{e}": tensor for (t, e), tensor in state.fair.items()}
+    shapes = {f"{t}/{e}": shape for (t, e), shape in form.fair.items()}
+    _check_names("fair", fair, shapes)
+    for name, tensor in fair.items():
+        _check(f"fair/{name}", tensor, shapes[name])
+        _check_finite(f"fair/{name}", tensor)
+
+
+def _check_names(key: str, found: Iterable[str], expected: Iterable[str]) -> None:
+    if set(found) != set(expected):
+        raise StateError(f"{key}: found {_listed(found)}, expected {_listed(expected)}")
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, sorted(names))) or "nothing"
+
+
+def _check(
+    key: str, tensor: Tensor, shape: Sequence[int], dtype: torch.dtype = torch.float32
+) -> None:
+    if tensor.layout != torch.strided or tensor.dtype != dtype:
+        raise StateError(f"{key}: found {tensor.dtype}, expected {dtype}")
+    if tuple(tensor.shape) != tuple(shape):
+        raise StateError(f"{key}: found the shape {list(tensor.shape)}, expected {list(shape)}")
+
+
+def _check_finite(key: str, tensor: Tensor) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        raise StateError(f"{key}: found a value that is not finite")
+
+
 def split_state(state: State) -> list[State]:
     """One state per run, on the CPU."""
     count = len(state.alive)
@@ -45,7 +123,7 @@ def join_states(states: Sequence[State]) -> State:
     """The state of a batch of these runs. They must have done the same number of steps."""
     first = states[0]
     if any(s.step != first.step or s.size != first.size for s in states):
-        raise ValueError("states of different steps or sizes cannot share a batch")
+        raise StateError("states of different steps or sizes cannot share a batch")
     return State(
         first.step, first.size,
         _joined([s.canvas for s in states]),

@@ -130,6 +130,18 @@ class Rule:
                     }
 
 
+def moments_of(spec: OptimizerSpec) -> dict[str, bool]:
+    """Names of an optimizer's moments; whether each has the shape of its parameter."""
+    parameter = torch.zeros(1, 1)
+    parameter.grad = torch.zeros(1, 1)
+    with _without_compiler():
+        optimizer = spec.build([{"params": [parameter], "lr": 1.0}])
+    with torch.no_grad():
+        _plain_step(optimizer)
+    moments = optimizer.state[parameter]
+    return {k: torch.as_tensor(v).ndim > 0 for k, v in moments.items() if v is not None}
+
+
 def _restrain_(grad: Tensor, kind: str) -> None:
     """Normalise or clip the gradients `[r, ...]` of runs, in place."""
     size = torch.linalg.vector_norm(grad.flatten(1), dim=1) * (grad[0].numel() ** -0.5)
