@@ -33,11 +33,7 @@ from tests.support.ops_contract import params, view_draw
 
 Row = Mapping[str, Any]
 TABLES = Path(__file__).parent / "tables"
-EXPECTED = {
-    "contrast [0.4, 0.4, 0.4]": "a flat channel measures a contrast of plus or minus its value",
-    "contrast [0.7, 0.7, 0.7]": "as above",
-    "contrast [0.2, 0.5, 0.9]": "as above",
-}
+EXPECTED: dict[str, str] = {}
 """Rows that are not met yet, and why. A row that is met must not stand here."""
 
 

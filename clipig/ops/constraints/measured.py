@@ -78,7 +78,7 @@ class ContrastConstraint(Bounded):
     """Keep the contrast above or below a value; K is 1.
 
     Contrast is the mean of the pixels above their channel's mean minus the mean
-    of those below it.
+    of those below it; that of a flat channel is 0.
 
     Example:
         - contrast: {above: .2}
@@ -91,6 +91,7 @@ class ContrastConstraint(Bounded):
         flat = views.flatten(3)
         mean = flat.mean(3, keepdim=True)
         high, low = (flat > mean).to(flat.dtype), (flat < mean).to(flat.dtype)
-        bright = (flat * high).sum(3) / high.sum(3).clamp(min=1)
-        dark = (flat * low).sum(3) / low.sum(3).clamp(min=1)
+        away = flat - mean
+        bright = (away * high).sum(3) / high.sum(3).clamp(min=1)
+        dark = (away * low).sum(3) / low.sum(3).clamp(min=1)
         return self.bounds(bright - dark, p)

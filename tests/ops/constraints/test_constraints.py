@@ -114,6 +114,15 @@ def test_measured_values(pic: Tensor) -> None:
                 assert float(got) == pytest.approx(expected, abs=1e-6)
 
 
+@pytest.mark.parametrize("level", [0.0, 0.4, 0.7, 1.0])
+def test_a_flat_channel_has_no_contrast_and_no_pull(level: float) -> None:
+    flat = torch.full((1, 1, 3, 9, 7), level, requires_grad=True)
+    cost = penalty("contrast", flat, above=0.5)
+    assert float(cost.detach()) == pytest.approx(0.25, abs=1e-6)
+    (slope,) = torch.autograd.grad(cost.sum(), flat)
+    assert float(slope.abs().max()) < 1e-6
+
+
 def test_bounds_are_one_sided_and_needed(pic: Tensor) -> None:
     assert float(penalty("mean", pic, above=0.1)) == 0 == float(penalty("mean", pic, below=0.9))
     assert float(penalty("mean", pic, above=0.1, below=0.9)) == 0
