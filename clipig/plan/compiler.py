@@ -117,6 +117,8 @@ class _Draft:
         if self.frame.symmetry == "rotate4" and height != width:
             self.clock.blame("symmetry", f"found 'rotate4' for a picture of {width}x{height}, "
                              "expected a square picture")
+        if fault := self.first.canvas.check(size):
+            self.clock.blame("canvas", fault)
         targets = tuple(self.target(shape, size) for shape in span.shape.targets)
         postproc = tuple(self.post(shape, size) for shape in span.shape.postproc)
         return Phase(span.first, span.last, size, targets, postproc)

@@ -106,6 +106,10 @@ class CanvasSpec(Op):
     shows: ClassVar[frozenset[str]] = frozenset({"picture"})
     """what targets may look at"""
 
+    def check(self, size: Shape) -> str | None:
+        """What is wrong with a canvas of this size (height, width), if anything."""
+        return None
+
     @abstractmethod
     def build(
         self, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool = False

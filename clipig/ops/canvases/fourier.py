@@ -198,6 +198,13 @@ class Fourier(CanvasSpec):
         width, height = self.spectrum
         return height, width
 
+    def check(self, size: Shape) -> str | None:
+        if power(self.shape(size), size, self.decay) > 0:
+            return None
+        height, width = self.shape(size)
+        return (f"found a grid of {width}x{height} waves, expected at least one side of 3 or more: "
+                "smaller ones hold the mean colour alone, which is not learned")
+
     def build(
         self, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool = False
     ) -> Canvas:

@@ -84,6 +84,22 @@ def pull(canvas: Canvas, goal: Tensor, steps: int, rate: float = 0.02) -> tuple[
     return losses[0], float(F.mse_loss(canvas.picture(0.6).rgb, goal).detach()) * len(goal)
 
 
+@each_case
+@pytest.mark.parametrize("init", ["noise", "picture"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (1, 5), (3, 2)])
+def test_the_smallest_canvases_are_finite_or_refused(
+    name: str, options: dict[str, object], init: str, size: tuple[int, int]
+) -> None:
+    spec = make(name, options)
+    if spec.check(size) is not None:
+        assert name == "fourier" and max(spec.shape(size)) < 3  # type: ignore[attr-defined]
+        return
+    canvas = spec.build(0.5 + 0.1 * Draw(SEEDS).normal(1, 0, (3, *size)), size, Draw(SEEDS), init)
+    losses = pull(canvas, torch.full((len(SEEDS), 3, *size), 0.2), 2)
+    assert all(map(math.isfinite, losses))
+    assert bool(torch.isfinite(canvas.picture(0.6).rgb).all())
+
+
 def test_the_table_is_complete() -> None:
     assert set(CANVASES) == set(VARIANTS)
     assert {"pixels", "pyramid", "fourier", "siren", "layers", "palette"} <= set(CANVASES)
