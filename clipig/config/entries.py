@@ -22,14 +22,17 @@ def read_entries(
 ) -> list[Op]:
     """The ops of one list entry, in written order: usually one.
 
-    `refused` names what is not in the table and why. Raises a pydantic
+    `{}` is no op, as in the original. `refused` names what is not in the table and why.
+    Raises a pydantic
     `ValidationError` whose locations are `(name, field, ...)`.
     """
     if isinstance(raw, Op):
         return [raw]
     if isinstance(raw, str):
         raw = {raw: None}
-    if not isinstance(raw, Mapping) or not raw:
+    if raw == {}:
+        return []
+    if not isinstance(raw, Mapping):
         raise wrong(raw, f"an entry such as `{next(iter(table))}: ...`")
     ops: list[Op] = []
     problems: list[InitErrorDetails] = []

@@ -164,7 +164,6 @@ class _Builder:
         bare = [name for name, cls in table.items() if not _required(cls)]
         whole = {
             "type": "object", "properties": self.table(table), "additionalProperties": False,
-            "minProperties": 1,
         }
         return {"anyOf": [{"enum": bare}, whole]}
 

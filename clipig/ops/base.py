@@ -88,16 +88,20 @@ class Op(Node):
 
 
 Scalar = Annotated[Value, Numbers()]
-Factor = Annotated[Value, Numbers(minimum=0)]
+Factor = Annotated[Value, Numbers(minimum=0, clamped=True)]
 Color = Annotated[Value, Numbers((3,))]
-Deviation = Annotated[Value, Numbers((3,), minimum=0)]
+Deviation = Annotated[Value, Numbers((3,), minimum=0, clamped=True)]
 Pair = Annotated[Value, Numbers((2,))]
 Span = Annotated[Value, Numbers((2, 4))]
 Box = Annotated[Value, Numbers((4,), static=True)]
 Size = Annotated[Value, Numbers((2,), integer=True, minimum=1, maximum=1 << 16, size=True)]
-Margin = Annotated[Value, Numbers((2,), integer=True, minimum=0, maximum=1 << 14, size=True)]
-Kernel = Annotated[Value, Numbers((2,), integer=True, minimum=0, maximum=1 << 12, size=True)]
-Sigma = Annotated[Value, Numbers((2,), minimum=0)]
+Margin = Annotated[
+    Value, Numbers((2,), integer=True, minimum=0, maximum=1 << 14, size=True, clamped=True)
+]
+Kernel = Annotated[
+    Value, Numbers((2,), integer=True, minimum=0, maximum=1 << 12, size=True, clamped=True)
+]
+Sigma = Annotated[Value, Numbers((2,), minimum=0, clamped=True)]
 Weight = Annotated[Value, Numbers(variables=LIVE)]
 LiveColor = Annotated[Value, Numbers((3,), variables=LIVE)]
 

@@ -112,6 +112,8 @@ class Clock:
         for step, context in enumerate(itertools.islice(self.contexts, steps)):
             try:
                 row = self._row(value, context, draws.at(step))
+                if mark.floor is not None:
+                    row = tuple(mark.floor if n < mark.floor else n for n in row)
                 for number in row:
                     mark.check(number, f"{number:g} from {value.plain()!r}")
             except (ExpressionError, PydanticCustomError) as e:

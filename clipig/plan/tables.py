@@ -63,6 +63,8 @@ class Live:
     value: Value
     context: Mapping[str, Table]
     """time, sizes and rates as tables"""
+    floor: float | None = None
+    """what the numbers count as where they fall below it"""
 
     def at(self, step: int | Tensor, similarity: Tensor) -> Tensor:
         """`[R, N, k]` for similarities `[R, N]`."""
@@ -79,10 +81,11 @@ class Live:
             columns.append(number.float().expand(similarity.shape))
         if len(columns) == 1:
             columns *= self.value.count
-        return torch.stack(columns, -1)
+        stacked = torch.stack(columns, -1)
+        return stacked if self.floor is None else stacked.clamp(min=self.floor)
 
     def to(self, device: torch.device | str) -> Live:
-        return Live(self.value, {k: t.to(device) for k, t in self.context.items()})
+        return Live(self.value, {k: t.to(device) for k, t in self.context.items()}, self.floor)
 
 
 @dataclass(frozen=True)
@@ -149,9 +152,9 @@ def bind(
         if values[0] is None:
             plain[name] = None
         elif "similarity" in values[0].names:
-            live[name] = Live(values[0], _context_tables(values[0], clocks))
+            live[name] = Live(values[0], _context_tables(values[0], clocks), mark.floor)
         elif any(v.random for v in values):
-            tables[name] = _random(values, clocks, draw, (stream, name), views, place)
+            tables[name] = _random(values, clocks, draw, (stream, name), views, place, mark.floor)
         else:
             tables[name] = _stack(
                 [c.numbers(v, mark, place) for c, v in zip(clocks, values, strict=True)]
@@ -185,7 +188,7 @@ def _context_tables(value: Value, clocks: Sequence[Clock]) -> dict[str, Table]:
 
 def _random(
     values: Sequence[Value], clocks: Sequence[Clock], draw: Draw, stream: tuple[int, str],
-    views: int, key: str,
+    views: int, key: str, floor: float | None = None,
 ) -> Table:
     """A table of random values, `[S|1, R, N|1, k]`."""
     value = values[0]
@@ -219,4 +222,5 @@ def _random(
     if len(columns) == 1:
         columns *= value.count
     stacked = torch.stack(columns, -1)
+    stacked = stacked if floor is None else stacked.clamp(min=floor)
     return Table(stacked.trunc() if value.integer else stacked)

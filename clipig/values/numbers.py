@@ -92,6 +92,8 @@ class Numbers:
     size        pixels given as `width height`; bound as `(height, width)`
     static      needed as a Python number (it decides about shapes): a change
                 of it begins a new phase; `size` implies it
+    clamped     a formula that falls below `minimum` counts as `minimum`; a constant
+                below it is refused all the same
     """
 
     counts: tuple[int, ...] = (1,)
@@ -103,6 +105,7 @@ class Numbers:
     variables: frozenset[str] = RATE
     size: bool = False
     static: bool = False
+    clamped: bool = False
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -217,6 +220,11 @@ class Numbers:
             return f"found {found(raw)}, expected {self.describe()}"
         place = f" (at character {error.offset + 1})" if error.offset else ""
         return f"found {found(raw)}, expected {self.describe()}: {error}{place}"
+
+    @property
+    def floor(self) -> float | None:
+        """What a formula counts as where it falls below it; None: it is refused there."""
+        return self.minimum if self.clamped else None
 
     def check(self, number: float, quoted: str) -> None:
         """Raises a pydantic error if `number` is out of range."""

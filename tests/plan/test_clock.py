@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ConfigError
 from clipig.ops.base import FrameTime
@@ -121,3 +123,48 @@ def test_runs_of_random_sizes_do_not_share_a_plan() -> None:
 def test_random_epochs_must_be_in_range() -> None:
     with pytest.raises(ConfigError, match="epochs"):
         epochs_of(experiment(epochs="randint(-9, -1)"))
+
+
+@pytest.mark.parametrize(("name", "field", "text"), [
+    ("noise", "std", ".1-.2*t"), ("bwnoise", "std", ".1-.2*t"),
+    ("uniform_noise", "std", ".1-.2*t"), ("rnoise", "std", ".1-.2*t"),
+    ("fnoise", "std", ".1-.2*t"), ("pad", "size", "4 - 8*t"), ("border", "size", "4 - 8*t"),
+    ("blur", "kernel_size", "3 - 9*t"), ("blur", "sigma", "1 - 2*t"),
+    ("edge", "kernel_size", "3 - 9*t"), ("edge", "sigma", "1 - 2*t"),
+    ("saturation", "factor", "1 - 2*t"), ("contrast", "factor", "1 - 2*t"),
+    ("random_contrast", "factor", "1 - 2*t"), ("color_jitter", "brightness", ".1-.2*t"),
+])
+def test_a_strength_or_size_that_a_formula_takes_below_0_is_0(
+    name: str, field: str, text: str
+) -> None:
+    extra = {"resolution": 8} if name == "rnoise" else {}
+    transforms = [{name: {field: text, **extra}}]
+    made = plan(experiment(targets=[{**CAT, "transforms": transforms}]))
+    last = made.phases[-1].targets[0].ops[0].at(9)
+    value = getattr(last, field)
+    assert set(value if isinstance(value, tuple) else value.flatten().tolist()) == {0}
+    with pytest.raises(ConfigError, match="found -1"):
+        load({"targets": [{**CAT, "transforms": [{name: {field: -1, **extra}}]}]})
+
+
+def test_a_random_strength_below_0_is_0() -> None:
+    transforms = [{"noise": "random()*t-.5*t"}]
+    made = plan(experiment(targets=[{**CAT, "transforms": transforms}]))
+    std = torch.cat([made.phases[0].targets[0].ops[0].at(s).std.flatten() for s in range(10)])
+    assert float(std.min()) == 0 < float(std.max())
+
+
+def test_an_empty_entry_is_no_transform() -> None:
+    found = load({"targets": [{**CAT, "transforms": [{}, {"blur": 3}, {}]}], "postproc": []})
+    assert [op.name for op in found.targets[0].transforms] == ["blur"]
+
+
+@pytest.mark.parametrize("options", [{}, {"magnitude": "fixed"}])
+@pytest.mark.parametrize("resolution", [1, 2])
+def test_a_fourier_canvas_without_waves_is_refused(
+    options: dict[str, str], resolution: int
+) -> None:
+    with pytest.raises(ConfigError, match=r"canvas: found a grid of .* waves"):
+        plan(experiment(canvas={"fourier": options}, resolution=resolution))
+    plan(experiment(canvas={"fourier": options}, resolution="3 1"))
+

@@ -94,7 +94,7 @@ class NoiseConstraint(Constraint):
     sole: ClassVar[str] = "std"
     random: ClassVar[bool] = True
 
-    std: Annotated[Value, Numbers((3,), minimum=0, variables=LIVE)]
+    std: Annotated[Value, Numbers((3,), minimum=0, variables=LIVE, clamped=True)]
     """standard deviation for red, green and blue"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:

@@ -165,7 +165,7 @@ class RandomContrast(Toning):
     sole: ClassVar[str] = "factor"
     random: ClassVar[bool] = True
 
-    factor: Annotated[Value, Numbers((2,), minimum=0)]
+    factor: Annotated[Value, Numbers((2,), minimum=0, clamped=True)]
     """least and greatest factor"""
     center: Color = constant(0.5, 0.5, 0.5)
     """the colour that stays"""
