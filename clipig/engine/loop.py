@@ -21,7 +21,7 @@ from clipig.engine.graphs import Replay, StepOutcome
 from clipig.engine.losses import fair_scales, similarities
 from clipig.engine.program import Program
 from clipig.engine.state import State, StateForm, check_state
-from clipig.engine.update import Rule, moments_of
+from clipig.engine.update import Update, moments_of
 from clipig.ops.canvases import Picture
 from clipig.ops.canvases.frame import Framed
 from clipig.ops.kernels.sampling import Shape, resize
@@ -98,10 +98,10 @@ class Optimization:
         )
         if state is not None:
             self._take_canvas(state)
-        self.rule = Rule.build(experiment.optimizer, self.canvas)
+        self.update = Update.build(experiment.optimizer, self.canvas)
         self.fair = self._fair() if state is None else dict(state.fair)
         if state is not None:
-            self.rule.load({n: {k: v.to(device) if v.ndim else v for k, v in s.items()}
+            self.update.load({n: {k: v.to(device) if v.ndim else v for k, v in s.items()}
                             for n, s in state.optimizer.items()})
             self.alive = state.alive.to(device, copy=True)
             self.known_alive = self.alive.clone()
@@ -181,12 +181,12 @@ class Optimization:
 
     def _resize(self, size: Shape) -> None:
         experiment = self.plan.experiment
-        moments = self.rule.state()
+        moments = self.update.state()
         shapes = {name: p.shape for name, p in self.canvas.parameters.items()}
         self.canvas.resize(size, MODES[experiment.interpolation])
-        self.rule = Rule.build(experiment.optimizer, self.canvas)
+        self.update = Update.build(experiment.optimizer, self.canvas)
         if experiment.optimizer_state == "carry":
-            self.rule.load({
+            self.update.load({
                 name: {
                     k: self.canvas.resize_state(name, v) if v.shape == shapes[name] else v
                     for k, v in state.items()
@@ -213,7 +213,7 @@ class Optimization:
 
     def _work(self, step: int | Tensor) -> StepOutcome:
         """What a step does to tensors. `step` may live on the device; then it can be captured."""
-        self.rule.clear()
+        self.update.clear()
         loss, similarity, reports = self.program.forward(self.canvas, step)
         acts = self.program.phase.acts and loss.requires_grad
         if acts:
@@ -224,7 +224,7 @@ class Optimization:
         self.alive.logical_and_(torch.isfinite(loss.detach()))
         if acts:  # without a loss, moments alone would move it
             rate = self.rates.at(step)[:, 0, 0].expand(self.plan.runs)
-            self.rule.step(self.plan.experiment.gradient, rate, self.alive)
+            self.update.step(self.plan.experiment.gradient, rate, self.alive)
         self.program.edit(self.canvas, step)
         self._remember(step)
         return StepOutcome(loss.detach(), similarity, tuple(reports))
@@ -264,7 +264,7 @@ class Optimization:
             raise Unsettled
         average = None if self.average is None else self.average.clone()
         return State(
-            self.done, self.size, self.canvas.state(), self.rule.state(), average,
+            self.done, self.size, self.canvas.state(), self.update.state(), average,
             self.alive.clone(), dict(self.fair),
         )
 

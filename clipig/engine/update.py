@@ -1,8 +1,8 @@
 """The optimizer of a canvas: torch's, in its fastest form, taking steps of rate one.
 
 torch's optimizers move a tensor of zeros, and what it becomes is added to the
-parameter, times the rate of each run. On a CPU they work on a few runs at a time,
-so that gradient, moments and step stay in the cache until the runs are done.
+parameter, times the rate of each run: so the runs of a batch may have different rates,
+and a step that is not finite can be left out for one run alone.
 """
 
 from __future__ import annotations
@@ -18,53 +18,35 @@ from torch import Tensor
 from torch.optim import Adadelta, Adam, Adamax, NAdam, Optimizer, RMSprop
 
 from clipig.ops.canvases import Canvas
-from clipig.ops.kernels.cache_blocks import run_blocks
 from clipig.ops.optimizers import OptimizerSpec
 
-FEW = 3
-"""parameters of a canvas that is worked on a few runs at a time"""
 _GRAPHED = ("cuda",)
 """devices whose steps may be captured"""
 _CAPTURABLE = (Adam, NAdam, Adamax, RMSprop, Adadelta)
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some runs: torch's optimizer, and its zeros by the name of the parameter, `[r, ...]`."""
+class Update:
+    """How the parameters of a canvas move.
 
-    runs: slice
-    torch: Optimizer
-    deltas: Mapping[str, Tensor]
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How the parameters of a canvas move."""
+    canvas      whose parameters they are
+    optimizer   torch's
+    deltas      its zeros by the name of the parameter, `[R, ...]`
+    """
 
     canvas: Canvas
-    blocks: tuple[Block, ...]
+    optimizer: Optimizer
+    deltas: Mapping[str, Tensor]
 
     @classmethod
-    def build(cls, spec: OptimizerSpec, canvas: Canvas) -> Rule:
-        parameters = canvas.parameters
-        most = max(p[0].numel() for p in parameters.values())
-        some = next(iter(parameters.values()))
-        cuts = run_blocks(len(some), most, some.device)
-        if len(parameters) > FEW:  # many small tensors: the calls would cost more than is saved
-            cuts = [slice(0, len(some))]
-        longest = max(c.stop - c.start for c in cuts)
-        # all blocks share their zeros: these never leave the cache
-        zeros = {name: torch.zeros_like(p[:longest].detach()) for name, p in parameters.items()}
-        blocks = []
+    def build(cls, spec: OptimizerSpec, canvas: Canvas) -> Update:
+        """The update of a canvas by the optimizer of a config, without moments yet."""
+        deltas = {name: torch.zeros_like(p.detach()) for name, p in canvas.parameters.items()}
+        groups: list[dict[str, object]] = [
+            {"params": [d], "lr": canvas.rates.get(name, 1.0)} for name, d in deltas.items()
+        ]
         with _without_compiler():
-            for runs in cuts:
-                deltas = {name: z[: runs.stop - runs.start] for name, z in zeros.items()}
-                groups: list[dict[str, object]] = [
-                    {"params": [d], "lr": canvas.rates.get(name, 1.0)}
-                    for name, d in deltas.items()
-                ]
-                blocks.append(Block(runs, hasten(spec.build(groups)), deltas))
-        return cls(canvas, tuple(blocks))
+            return cls(canvas, hasten(spec.build(groups)), deltas)
 
     def clear(self) -> None:
         """Forget the gradients."""
@@ -75,59 +57,55 @@ class Rule:
     def step(self, kind: str, rate: Tensor, alive: Tensor) -> None:
         """Move the parameters of all runs against their gradients, in place.
 
-        `kind`: the config's `gradient`, "plain", "normalize" or "clip" (by run and
-        parameter). `rate` `[R]`. `alive` `[R]` bool becomes false for runs whose gradient
-        or step is not finite; those that are not alive stay where they are.
+        Args:
+            kind: The config's `gradient`: "plain", "normalize" or "clip" (by run and parameter).
+            rate: Learning rate of each run `[R]`.
+            alive: `[R]` bool. Becomes false for runs whose gradient or step is not finite;
+                those that are not alive stay where they are.
         """
         bounds, on_host = self.canvas.bounds, alive.device.type == "cpu"
-        for block in self.blocks:
-            good, rates = alive[block.runs], rate[block.runs]
-            for name, delta in block.deltas.items():
-                p = self.canvas.parameters[name]
-                delta.grad = torch.zeros_like(delta) if p.grad is None else p.grad[block.runs]
-                if kind != "plain":
-                    _restrain_(delta.grad, kind)
-            deltas = list(block.deltas.values())
-            torch._foreach_zero_(deltas)
-            _plain_step(block.torch)
-            # a gradient that is not finite makes a step that is not finite, whatever the rule
-            sizes = [torch.linalg.vector_norm(d.flatten(1), dim=1) for d in deltas]
-            good = good & torch.isfinite(sum(sizes) * rates)
-            targets = [self.canvas.parameters[name].detach()[block.runs] for name in block.deltas]
-            # looking costs no waiting on a CPU
-            if on_host and bool(good.all()) and bool((rates == rates[0]).all()):
-                torch._foreach_add_(targets, deltas, alpha=float(rates[0]))
-            else:
-                for p, delta in zip(targets, deltas, strict=True):
-                    torch.where(_per_run(good, p), p + delta * _per_run(rates, p), p, out=p)
-            for name, p in zip(block.deltas, targets, strict=True):
-                if name in bounds:
-                    p.clamp_(*bounds[name])
-            alive[block.runs] = good
+        parameters = {name: self.canvas.parameters[name] for name in self.deltas}
+        for delta, p in zip(self.deltas.values(), parameters.values(), strict=True):
+            delta.grad = torch.zeros_like(delta) if p.grad is None else p.grad
+            if kind != "plain":
+                _restrain_(delta.grad, kind)
+        deltas, targets = list(self.deltas.values()), [p.detach() for p in parameters.values()]
+        torch._foreach_zero_(deltas)
+        _plain_step(self.optimizer)
+        # a gradient that is not finite makes a step that is not finite, whatever the optimizer
+        sizes = [torch.linalg.vector_norm(d.flatten(1), dim=1) for d in deltas]
+        alive.logical_and_(torch.isfinite(sum(sizes) * rate))
+        # looking costs no waiting on a CPU
+        if on_host and bool(alive.all()) and bool((rate == rate[0]).all()):
+            torch._foreach_add_(targets, deltas, alpha=float(rate[0]))
+        else:
+            for p, delta in zip(targets, deltas, strict=True):
+                torch.where(_per_run(alive, p), p + delta * _per_run(rate, p), p, out=p)
+        for name, p in zip(parameters, targets, strict=True):
+            if name in bounds:
+                p.clamp_(*bounds[name])
 
     def state(self) -> dict[str, dict[str, Tensor]]:
-        """Copies of the moments by parameter name, `[R, ...]`; counts of steps are numbers."""
-        moments: dict[str, dict[str, Tensor]] = {}
-        for name in self.canvas.parameters:
-            parts = [b.torch.state.get(b.deltas[name], {}) for b in self.blocks]
-            moments[name] = {
-                k: torch.cat([p[k] for p in parts]) if v.ndim else v.detach().clone()
-                for k, v in ((k, torch.as_tensor(v)) for k, v in parts[0].items() if v is not None)
+        """Copies of the moments by parameter name, `[R, ...]`; counts of steps are scalars."""
+        moments = {
+            name: {
+                k: torch.as_tensor(v).detach().clone()
+                for k, v in self.optimizer.state.get(delta, {}).items() if v is not None
             }
+            for name, delta in self.deltas.items()
+        }
         return {name: m for name, m in moments.items() if m}
 
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Take moments whose shapes fit the parameters; step counts go where torch wants them."""
-        for block in self.blocks:
-            groups = block.torch.param_groups
-            counts_here = any(g.get("fused") or g.get("capturable") for g in groups)
-            for name, delta in block.deltas.items():
-                if name in state:
-                    block.torch.state[delta] = {
-                        k: v[block.runs].clone() if v.ndim
-                        else v.clone().to(delta.device if counts_here else "cpu")
-                        for k, v in state[name].items()
-                    }
+        groups = self.optimizer.param_groups
+        counts_here = any(g.get("fused") or g.get("capturable") for g in groups)
+        for name, delta in self.deltas.items():
+            if name in state:
+                self.optimizer.state[delta] = {
+                    k: v.clone() if v.ndim else v.clone().to(delta.device if counts_here else "cpu")
+                    for k, v in state[name].items()
+                }
 
 
 def moments_of(spec: OptimizerSpec) -> dict[str, bool]:

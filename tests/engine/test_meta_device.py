@@ -19,7 +19,7 @@ from clipig.config.runs import spread
 from clipig.config.schema import Experiment
 from clipig.config.shipped import paths
 from clipig.encoders.protocol import Encoder
-from clipig.engine import update as rule
+from clipig.engine import update
 from clipig.engine import window as ahead
 from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, encode_prompts
@@ -62,7 +62,7 @@ def as_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         torch_optimizer, "_get_fused_kernels_supported_devices", lambda: [*fused, DEVICE.type]
     )
-    monkeypatch.setattr(rule, "_GRAPHED", (DEVICE.type,))
+    monkeypatch.setattr(update, "_GRAPHED", (DEVICE.type,))
 
 
 def picture(name: str, side: int) -> Tensor:
@@ -131,7 +131,7 @@ def test_every_op(kind: str, cls: type[Op]) -> None:
 def test_optimizers(name: str, counted: bool) -> None:
     there = running(load(SHOWN["configs/method_1"], overrides=[f"optimizer={name}"]))
     assert strict_steps(there, counted) >= 3
-    counts = {k: v for m in there.rule.state().values() for k, v in m.items() if not v.ndim}
+    counts = {k: v for m in there.update.state().values() for k, v in m.items() if not v.ndim}
     # Adagrad's count decides nothing as its rate does not decay, so it may stay on the host
     assert name == "adagrad" or {v.device for v in counts.values()} <= {DEVICE}
 
@@ -195,7 +195,7 @@ def test_a_state_comes_back_to_the_device() -> None:
     there = running(experiment, state=here.state())
     assert strict_steps(there, counted=False, phases=9) >= 4
     assert there.size == (24, 24)
-    tensors = [v for m in there.rule.state().values() for v in m.values()]
+    tensors = [v for m in there.update.state().values() for v in m.values()]
     assert len(tensors) >= 3 and {v.device for v in tensors} == {DEVICE}
 
 

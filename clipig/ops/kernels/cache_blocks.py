@@ -25,12 +25,6 @@ def whole(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def run_blocks(runs: int, each: int, device: torch.device) -> list[slice]:
-    """Runs of `each` numbers, some at a time."""
-    size = runs if whole(device) else max(1, round(floats() / max(each, 1)))
-    return [slice(i, min(i + size, runs)) for i in range(0, runs, size)]
-
-
 def pieces(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same pieces of contiguous tensors of one shape, flat."""
     flat = [t.view(-1) for t in tensors]
