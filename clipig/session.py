@@ -26,6 +26,7 @@ from clipig import encoders as models
 from clipig.config.prompts import fill
 from clipig.config.runs import spread
 from clipig.config.schema import Experiment
+from clipig.encoders.bridges import load_bridge
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.engine.device import pick_device
 from clipig.engine.events import Event, Finished, Step
@@ -127,7 +128,7 @@ class Session:
     """what changes time and memory only"""
     progress: Progress | None = None
     """called while weights are downloaded with the bytes so far and the total, if it is known"""
-    prompts: PromptCache = field(default_factory=lambda: PromptCache(_square))
+    prompts: PromptCache = field(default_factory=lambda: PromptCache(_square, load_bridge))
     """embeddings of texts and image prompts"""
     _infos: dict[tuple[str, str | None], EncoderInfo] = field(
         default_factory=dict, init=False, repr=False

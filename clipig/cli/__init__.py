@@ -32,6 +32,7 @@ COMMANDS = {
     "rate": "Measure how well pictures match texts or other pictures.",
     "similar": "Find near-duplicates, neighbours and clusters among pictures.",
     "score": "Measure the quality of pictures by a judge that did not guide them.",
+    "bridge": "Fit the bridge of a model to images and captions.",
     "bench": "Measure the speed on this machine.",
     "info": "Show what is stored in a picture made by clipig.",
     "reproduce": "Make a picture again from what is stored in it.",

@@ -104,8 +104,11 @@ class Feature(Windowed):
     preset: Literal["no-text"] | None = None
     """`no-text`: written out as `texts` for writing and watermarks with a weight of -0.3"""
     bridge: Annotated[float, fixed(minimum=0, maximum=1)] = 0.0
-    """how far a text is moved to where pictures lie, by the mean difference of both that comes
-    with the embedded model: 0 not at all, 1 by all of it"""
+    """how far a text is moved to where pictures lie: 0 not at all, 1 by all of it. Needs
+    statistics of the model: the embedded one has its own, `clipig bridge` makes others"""
+    bridge_by: Literal["shift", "procrustes", "whiten"] = "shift"
+    """how it is moved: `shift` by the difference of the means, `procrustes` by the rotation that
+    brings captions closest to their images, `whiten` from the spread of texts to that of images"""
     truncate: bool = False
     """cut a text that is longer than the model's context instead of refusing it"""
     target_similarity: Annotated[Value, Numbers(minimum=-100, maximum=100)] | None = None

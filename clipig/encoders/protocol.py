@@ -89,11 +89,11 @@ class Encoder(Protocol):
         """
         ...
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
         """Embed texts: `[P, D]` float32, rows of length one, no gradient.
 
-        Raises `EncoderError` for a text that is empty or longer than the
-        model's context (the message says by how much).
+        Raises `EncoderError` for a text that is empty or, unless it is to be cut by
+        `truncate`, longer than the model's context (the message says by how much).
         """
         ...
 

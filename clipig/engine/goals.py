@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.config.schema import Feature, Target
+from clipig.encoders.bridges import LoadBridge
 from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import for_runs, references
 from clipig.errors import ConfigError, EncoderError, ImageError, Problem
@@ -34,10 +35,13 @@ class PromptCache:
     Args:
         load_image: Reads the picture of an image prompt or style by its path or address,
             cropped to a square of the given side: `[3, side, side]` in 0 to 1.
+        load_bridge: Gives the statistics that are kept of an encoder, or None.
     """
 
-    def __init__(self, load_image: LoadImage | None = None):
-        self._load = load_image
+    def __init__(
+        self, load_image: LoadImage | None = None, load_bridge: LoadBridge | None = None
+    ):
+        self._load, self._bridge = load_image, load_bridge
         self._known: dict[tuple[str, str, str], Tensor] = {}
         self._styles: dict[tuple[str, str, str], list[Goal]] = {}
 
@@ -56,7 +60,7 @@ class PromptCache:
             if texts := _texts(f):
                 found = torch.stack([self._known[_key(encoder, "text", t)] for t in texts])
                 mean = F.normalize(found.mean(0), dim=0)
-                rows.append(bridged(mean, encoder, f.bridge) if f.bridge else mean)
+                rows.append(self._bridged(mean, encoder, f) if f.bridge else mean)
             else:
                 rows.append(self._image(encoder, f.image or ""))
         return torch.stack(rows)
@@ -65,9 +69,9 @@ class PromptCache:
         new = [t for t in texts if _key(encoder, "text", t) not in self._known]
         for i in range(0, len(new), _BATCH):
             part = new[i : i + _BATCH]
-            # models with a limited context have the option, others need none
-            kind = {"truncate": True} if truncate and encoder.info.context else {}
-            rows = encoder.encode_text(part, **kind)  # type: ignore[call-arg]
+            rows = encoder.encode_text(part, truncate=True) if truncate else (
+                encoder.encode_text(part)
+            )
             self._known.update(
                 (_key(encoder, "text", t), row) for t, row in zip(part, rows, strict=True)
             )
@@ -85,6 +89,23 @@ class PromptCache:
             raise ValueError("pictures need a loader")
         return self._load(name, side)
 
+    def _bridged(self, text: Tensor, encoder: Encoder, feature: Feature) -> Tensor:
+        """An embedded text `[D]` moved towards the images, as the feature says.
+
+        Raises `EncoderError` for a model without statistics.
+        """
+        gap: Tensor | None = getattr(encoder, "gap", None)
+        if gap is not None and feature.bridge_by == "shift":
+            return F.normalize(text + feature.bridge * gap, dim=0)
+        bridge = self._bridge(encoder.info) if self._bridge else None
+        if bridge is None:
+            raise EncoderError(
+                f"{encoder.info.name}: nothing is known of the gap between its texts and pictures; "
+                "leave `bridge` out, or make statistics: clipig bridge PAIRS --model NAME"
+            )
+        moved = bridge.to(text.device).moved(text, feature.bridge_by)
+        return F.normalize(torch.lerp(text, moved, feature.bridge), dim=0)
+
     def style(self, encoder: Encoder, node: Style) -> list[Goal]:
         """The goals of a style for its layers. Raises `EncoderError` or `ImageError`."""
         key = _key(encoder, f"{node.statistics} {node.zoom:g}", node.image)
@@ -99,22 +120,6 @@ class PromptCache:
                     f"found layer {layer}, expected 0 to {len(known) - 1} of {encoder.info.name}"
                 )
         return known if node.layers is None else [known[layer] for layer in node.layers]
-
-
-def bridged(text: Tensor, encoder: Encoder, share: float) -> Tensor:
-    """An embedded text `[D]` moved towards the pictures by `share` of the mean gap.
-
-    Texts and pictures lie in two separate cones (Liang et al., "Mind the Gap",
-    2022), so the text itself is a goal that no picture reaches. Raises
-    `EncoderError` for a model without statistics of its gap.
-    """
-    gap: Tensor | None = getattr(encoder, "gap", None)
-    if gap is None:
-        raise EncoderError(
-            f"{encoder.info.name}: nothing is known of the gap between its texts and pictures; "
-            "leave `bridge` out"
-        )
-    return F.normalize(text + share * gap, dim=0)
 
 
 def _texts(feature: Feature) -> list[str]:

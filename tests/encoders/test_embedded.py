@@ -235,3 +235,9 @@ def test_vocabulary_pads_and_cuts() -> None:
     assert letters.shape == (2, 3, 4)
     assert (letters[0, 1:] == 0).all()
     assert letters.max() <= 50
+
+
+def test_a_text_of_too_many_words_is_cut_on_request(encoder: EmbeddedEncoder) -> None:
+    words = " ".join(["red"] * 30)
+    cut = encoder.encode_text([words], truncate=True)
+    assert torch.equal(cut, encoder.encode_text([" ".join(["red"] * 24)]))

@@ -59,12 +59,15 @@ class EmbeddedEncoder:
         embedded: Tensor = self._image(self._prepare(views))
         return embedded
 
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
+    def encode_text(self, texts: Sequence[str], truncate: bool = False) -> Tensor:
         """Embed texts: `[P, D]` float32, no gradient.
 
         Words outside the vocabulary give one warning that names them and the nearest
-        known ones. Raises `EncoderError` for an empty text or one of too many words.
+        known ones. Raises `EncoderError` for an empty text or, unless it is to be cut by
+        `truncate`, one of too many words.
         """
+        if truncate:
+            texts = [" ".join(split_words(text)[: self.vocabulary.context]) for text in texts]
         self._check(texts)
         if not texts:
             return torch.zeros(0, self.info.width, device=self.device)
