@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import clipig
-from clipig.config.shipped import paths
+from clipig.config.sources import paths
 from clipig.encoders.embedded.encoder import embedded_names
 from clipig.images import read_metadata
 

@@ -42,7 +42,8 @@ def command(model: str | None) -> None:
     devices = ["cpu"] + ["cuda"] * torch.cuda.is_available()
     devices += ["mps"] * torch.backends.mps.is_available()
     for device in devices:
-        from clipig.config.schema import Experiment, Feature, Target
+        from clipig.config.parts import Feature, Target
+        from clipig.config.schema import Experiment
         from clipig.ops.base import constant
 
         target = Target(features=[Feature(text="a red heart")])

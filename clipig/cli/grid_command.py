@@ -23,7 +23,7 @@ from clipig.cli.options import (
 
 if TYPE_CHECKING:
     from clipig.cli.meter import Meter
-    from clipig.config.grid import Cell
+    from clipig.config.grid import GridCell
     from clipig.jobs.batches import Execute, Job
     from clipig.jobs.folder import RunRecord
     from clipig.jobs.grid import GridRun
@@ -161,7 +161,7 @@ def tuned(session: Session, run: GridRun, options: GridOptions, jobs: Sequence[J
 
 def _make(
     session: Session, run: GridRun, options: GridOptions, meter: Meter, jobs: Sequence[Job],
-    everything: Sequence[Cell], execute: Execute,
+    everything: Sequence[GridCell], execute: Execute,
 ) -> None:
     """Make the cells; the page is there from the beginning and kept up to date."""
     from clipig.jobs.grid import finished, jobs_of, make_grid, open_batches, write_page
@@ -191,7 +191,7 @@ def _make(
 
 
 def report(
-    run: GridRun, everything: Sequence[Cell], rows: dict[str, RunRecord], meter: Meter
+    run: GridRun, everything: Sequence[GridCell], rows: dict[str, RunRecord], meter: Meter
 ) -> None:
     """The page, the contact sheets, and a word about cells that failed."""
     from clipig.jobs.grid import write_page, write_sheets
@@ -207,11 +207,11 @@ def report(
     click.echo(str(page))
 
 
-def again(run: GridRun) -> Callable[[Cell, RunRecord], str]:
+def again(run: GridRun) -> Callable[[GridCell, RunRecord], str]:
     """What says the command that makes a cell again."""
     from clipig.files import shell
 
-    def command(cell: Cell, row: RunRecord) -> str:
+    def command(cell: GridCell, row: RunRecord) -> str:
         picture = (run.folder.root / row.picture).as_posix()
         return shell("clipig", "reproduce", picture) if row.picture else ""
 

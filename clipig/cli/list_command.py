@@ -37,7 +37,7 @@ def _rows(kind: str) -> dict[str, str]:
         found = {model.name: f"here: {model.summary()}" for model in discover()}
         return {n: summary(n) for n in model_names() if n not in found} | found
     if kind == "configs":
-        from clipig.config.shipped import shipped
+        from clipig.config.sources import shipped
 
         return shipped()
     from clipig.config.reference import tables
@@ -65,7 +65,7 @@ def _explain(kind: str, name: str, rows: dict[str, str]) -> str:
         known = ", ".join(rows)
         raise UsageError(f"no {kind} entry {name!r}{nearest(name, rows)} (known: {known})")
     if kind == "configs":
-        from clipig.config.shipped import read_shipped
+        from clipig.config.sources import read_shipped
 
         return read_shipped(name)
     from clipig.config.reference import entry, tables

@@ -182,10 +182,11 @@ def build(session: Session, options: RankOptions) -> Ranking:
     """A new ranking from the options. Raises `ConfigError` or `UsageError`."""
     import secrets
 
+    from clipig.config.prompts import first_prompt
     from clipig.jobs.batches import group_size
     from clipig.jobs.folder import Folder
     from clipig.jobs.halving import final_epochs
-    from clipig.jobs.stages import Ranking, RankSettings, first_prompt
+    from clipig.jobs.stages import Ranking, RankSettings
 
     numbers = parse_numbers(options.only, options.runs) if options.only else ()
     seed = options.seed

@@ -13,11 +13,12 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from clipig.config.schema import Experiment, Model, PostProc
+from clipig.config.parts import Model, PostProc
+from clipig.config.schema import Experiment
 from clipig.config.yaml_text import resolved
 from clipig.ops.base import Op, numbers_of
 from clipig.values.expressions import Expression
-from clipig.values.moment import FrameTime
+from clipig.values.moment import Moment
 from clipig.values.numbers import Numbers, Value, split_outside_brackets, tidy
 
 
@@ -75,7 +76,7 @@ def plain(value: Any, full: bool = False) -> Any:
         return entry(value, full)
     if isinstance(value, BaseModel):
         return body(value, full)
-    if isinstance(value, FrameTime):
+    if isinstance(value, Moment):
         return moment(value)
     if isinstance(value, Mapping):
         return Flow({key: plain(v, full) for key, v in value.items()})
@@ -142,7 +143,7 @@ def number(x: float) -> int | float | str:
     return f"{ratio.numerator}/{ratio.denominator}" if exact else x
 
 
-def moment(time: FrameTime) -> int | float | str:
+def moment(time: Moment) -> int | float | str:
     """A moment: epoch, percentage, or fraction if a percentage would be long."""
     if isinstance(time.at, Expression):
         return time.at.text

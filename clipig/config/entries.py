@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
 
 from clipig.ops.base import Numbers, Op, Value, fault, found, nearest, wrong
@@ -107,14 +107,10 @@ class EntryList:
             raise ValidationError.from_exception_data("list", problems)
         return ops
 
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"type": "array", "items": entry_schema(self.table)}
 
 
 @dataclass(frozen=True)
-class Entry:
+class OpEntry:
     """The type of a single op: a name or a mapping of one name to its options."""
 
     table: Mapping[str, type[Op]]
@@ -136,10 +132,6 @@ class Entry:
             raise wrong(raw, "one name")
         return ops[0]
 
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [{"enum": list(self.table)}, entry_schema(self.table)]}
 
 
 @dataclass(frozen=True)
@@ -162,20 +154,6 @@ class Rate(Numbers):
             if isinstance(raw, str) and (near := nearest(raw, self.table)):
                 raise fault(f"found {found(raw)}, expected a number or a schedule{near}") from None
             raise
-
-
-def entry_schema(table: Mapping[str, type[Op]]) -> dict[str, Any]:
-    """JSON Schema of one entry: any of the names, each with its own body."""
-    properties = {}
-    for name, cls in table.items():
-        body = cls.model_json_schema()
-        body["description"] = (cls.__doc__ or "").strip()
-        bare: list[dict[str, Any]] = [{}] if cls.sole else []
-        properties[name] = {"description": cls.summary(), "anyOf": [body, *bare]}
-    return {
-        "type": "object", "properties": properties, "additionalProperties": False,
-        "minProperties": 1,
-    }
 
 
 def dump_entry(op: Op) -> dict[str, Any] | str:

@@ -9,8 +9,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from clipig.config.entries import Entry, EntryList, Rate
-from clipig.config.schema import Experiment, Model, PostProc
+from clipig.config.entries import EntryList, OpEntry, Rate
+from clipig.config.parts import Model, PostProc
+from clipig.config.schema import Experiment
 from clipig.config.tree import Path, Place, Tree
 from clipig.errors import Problem
 from clipig.ops.base import Fixed, Op, numbers_of
@@ -235,7 +236,7 @@ def owner(loc: Path, root: type[BaseModel] = Experiment) -> type[BaseModel] | No
 
 def table_of(info: FieldInfo) -> Mapping[str, type[Op]]:
     """The table of ops whose names a field takes, if it does."""
-    marks = [m for m in info.metadata if isinstance(m, Entry | EntryList | Rate)]
+    marks = [m for m in info.metadata if isinstance(m, OpEntry | EntryList | Rate)]
     return marks[0].table if marks else {}
 
 

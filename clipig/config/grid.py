@@ -20,12 +20,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from clipig.config import sources as find
 from clipig.config.explain import locate, problems_of
 from clipig.config.load import key_path, read
 from clipig.config.prompts import fill, set_text
 from clipig.config.schema import Experiment, Seed
-from clipig.config.shipped import everything
+from clipig.config.sources import everything, fetch, stem
 from clipig.config.tree import Place, Tree
 from clipig.config.words import fix_articles, with_article
 from clipig.config.yaml_text import parse
@@ -54,7 +53,7 @@ class Patch(Node):
     """any keys of the recipe, dotted: `targets.0.batch_size: 5`"""
 
 
-class Entry(Patch):
+class AxisValue(Patch):
     """One value of an axis: a plain value, or a mapping with a name."""
 
     name: str
@@ -80,7 +79,7 @@ def _spell(raw: object) -> str:
     return {True: "true", False: "false"}[raw] if isinstance(raw, bool) else str(raw)
 
 
-class Grid(Patch):
+class GridFile(Patch):
     """A grid: its axes and what all cells have in common.
 
     The first axis becomes the columns of the page, the second its rows, the
@@ -90,7 +89,7 @@ class Grid(Patch):
 
     title: str | None = None
     """of the page"""
-    axes: dict[str, list[Entry]]
+    axes: dict[str, list[AxisValue]]
     """named lists"""
     seed: Seed | None = None
     """of the whole grid; the seed of a cell follows from it and the cell's names"""
@@ -98,7 +97,7 @@ class Grid(Patch):
     """`same`: all cells start alike, to compare settings"""
 
     @model_validator(mode="after")
-    def _sound(self) -> Grid:
+    def _sound(self) -> GridFile:
         if not self.axes:
             raise fault("found no axes, expected at least one named list")
         for axis, entries in self.axes.items():
@@ -117,7 +116,7 @@ class Grid(Patch):
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """One combination: its place on the axes, the names there, and what is to be run."""
 
     index: tuple[int, ...]
@@ -127,10 +126,10 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedGrid:
     """A grid, where its values stand, and the file, from whose folder others are seen."""
 
-    grid: Grid
+    grid: GridFile
     tree: Tree
     path: Path
     name: str
@@ -167,7 +166,7 @@ class Loaded:
         if source not in self._recipes:
             beside = self.path.parent / source
             wanted = str(beside) if beside.is_file() else source
-            tree, problems = parse(*find.fetch(wanted))
+            tree, problems = parse(*fetch(wanted))
             if tree is None or problems:
                 raise ConfigError(problems)
             self._recipes[source] = tree
@@ -180,7 +179,7 @@ def _python(source: dict[str, Any]) -> Tree:
     return from_python(source, Place("recipe"))
 
 
-def load_grid(source: str | Path) -> Loaded:
+def load_grid(source: str | Path) -> LoadedGrid:
     """Read a grid: a file or the name of a shipped one. Raises `ConfigError` with all problems."""
     known, path = everything(), Path(source).expanduser()
     key = str(source).removesuffix(".yaml").removeprefix("configs/")
@@ -189,7 +188,7 @@ def load_grid(source: str | Path) -> Loaded:
     elif not path.exists() and (near := nearest(key, known)):
         message = f"found no such file and no shipped grid of that name{near}"
         raise ConfigError([Place(str(source)).problem(message)])
-    data, name = find.fetch(path)
+    data, name = fetch(path)
     tree, problems = parse(data, name)
     if tree is None or problems:
         raise ConfigError(problems)
@@ -199,16 +198,16 @@ def load_grid(source: str | Path) -> Loaded:
             message += "; this looks like a config: try clipig run"
         raise ConfigError([tree.place.problem(message)])
     try:
-        grid = Grid.model_validate(tree.plain())
+        grid = GridFile.model_validate(tree.plain())
     except ValidationError as e:
-        raise ConfigError(problems_of(tree, e, Grid)) from None
-    loaded = Loaded(grid, tree, path, find.stem(source))
+        raise ConfigError(problems_of(tree, e, GridFile)) from None
+    loaded = LoadedGrid(grid, tree, path, stem(source))
     if problems := list(_blanks(loaded)):
         raise ConfigError(problems)
     return loaded
 
 
-def _blanks(loaded: Loaded) -> list[Problem]:
+def _blanks(loaded: LoadedGrid) -> list[Problem]:
     """Blanks in the grid's own strings that no axis fills."""
     problems = []
     axes = loaded.grid.axes
@@ -226,7 +225,7 @@ def _blanks(loaded: Loaded) -> list[Problem]:
     return problems
 
 
-def make_cell(loaded: Loaded, index: Sequence[int], seed: int) -> Cell:
+def make_cell(loaded: LoadedGrid, index: Sequence[int], seed: int) -> GridCell:
     """The cell at a place; `seed` is the grid's. Raises `ConfigError`."""
     grid = loaded.grid
     chosen = {
@@ -258,7 +257,7 @@ def make_cell(loaded: Loaded, index: Sequence[int], seed: int) -> Cell:
     own = seed if grid.seeds == "same" else derive_seed(seed, "cell", *labels)
     if "seed" not in changes:  # a recipe's own seed would be that of all cells
         experiment = experiment.model_copy(update={"seed": own})
-    return Cell(tuple(index), labels, slug("-".join(labels)), experiment)
+    return GridCell(tuple(index), labels, slug("-".join(labels)), experiment)
 
 
 def _worded(experiment: Experiment, patches: Sequence[Patch], words: Mapping[str, str]

@@ -16,9 +16,10 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from clipig.config.dump import numbers, plain
-from clipig.config.entries import Entry, EntryList, Rate
-from clipig.config.schema import EDITS, Experiment, Feature, Model, PostProc
-from clipig.ops.base import FrameTime, Numbers, Op, numbers_of
+from clipig.config.entries import EntryList, OpEntry, Rate
+from clipig.config.parts import EDITS, Feature, Model, PostProc
+from clipig.config.schema import Experiment
+from clipig.ops.base import Moment, Numbers, Op, numbers_of
 from clipig.ops.canvases import CanvasSpec
 from clipig.ops.constraints import Constraint
 from clipig.ops.optimizers import OptimizerSpec
@@ -44,7 +45,7 @@ _SOURCES = [{"required": [key]} for key in ("text", "texts", "image", "preset")]
 
 def json_schema() -> Schema:
     """The schema of a config file."""
-    builder = _Builder()
+    builder = _SchemaBuilder()
     top = builder.model(Experiment)
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -55,7 +56,7 @@ def json_schema() -> Schema:
     }
 
 
-class _Builder:
+class _SchemaBuilder:
     """Schemas of models; those that are used in several places become definitions."""
 
     def __init__(self) -> None:
@@ -112,13 +113,13 @@ class _Builder:
                 return self.numbers(mark.numbers)
             if isinstance(mark, EntryList):
                 return {"type": "array", "items": self.entry(mark.table)}
-            if isinstance(mark, Entry):
+            if isinstance(mark, OpEntry):
                 return self.entry(mark.table)
             if getattr(mark, "json_schema_input_type", PydanticUndefined) is not PydanticUndefined:
                 return self.typed(mark.json_schema_input_type, ())
         if annotation in _SIMPLE:
             return dict(_SIMPLE[annotation])
-        if annotation is FrameTime:
+        if annotation is Moment:
             return {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             return self.node(annotation)

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from clipig.config import sources as find
 from clipig.config.explain import locate, problems_of
 from clipig.config.schema import Experiment
+from clipig.config.sources import fetch, stem
 from clipig.config.tree import Path as KeyPath
 from clipig.config.tree import Place, Tree, from_python, merged, path_text, replaced
 from clipig.config.yaml_text import parse
@@ -119,7 +119,7 @@ def read(
     problems += faults
     if problems or experiment is None:
         raise ConfigError(problems)
-    names = tuple(s.name if isinstance(s, Text) else find.stem(s) for s in sources)
+    names = tuple(s.name if isinstance(s, Text) else stem(s) for s in sources)
     return Loaded(experiment, total, names)
 
 
@@ -136,28 +136,6 @@ def changed(experiment: Experiment, name: str = "change", **values: object) -> E
         raise ConfigError(problems_of(tree, e)) from None
 
 
-def set_text(experiment: Experiment, text: str, every: bool = True) -> Experiment:
-    """The experiment with the text of all its text features replaced, or of the first one.
-
-    Raises ConfigError if there is none or the text is empty.
-    """
-    place = Place("text")
-    if not text.strip():
-        raise ConfigError([place.problem(f"found {found(text)}, expected a prompt")])
-    done, targets = False, []
-    for target in experiment.targets:
-        features = []
-        for feature in target.features:
-            if feature.image is None and (every or not done):
-                feature = feature.model_copy(update={"text": text, "texts": None})
-                done = True
-            features.append(feature)
-        targets.append(target.model_copy(update={"features": features}))
-    if not done:
-        raise ConfigError([place.problem("found no text feature in the config, expected one")])
-    return experiment.model_copy(update={"targets": targets})
-
-
 def key_path(text: str) -> KeyPath:
     """`targets[0].features.1.text` -> `("targets", 0, "features", 1, "text")`."""
     parts = re.sub(r"\[(\d+)\]", r".\1", text).split(".")
@@ -171,7 +149,7 @@ def _tree(source: Source, problems: list[Problem]) -> Tree | None:
         if isinstance(source, Text):
             tree, faults = parse(source.text, source.name)
         else:
-            tree, faults = parse(*find.fetch(source))
+            tree, faults = parse(*fetch(source))
     except ConfigError as e:
         problems += e.problems
         return None

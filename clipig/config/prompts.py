@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 
-from clipig.config.schema import Experiment, Feature, Target
+from clipig.config.parts import Feature, Target
+from clipig.config.schema import Experiment
 from clipig.config.words import fix_articles
 from clipig.errors import ConfigError, Problem
-from clipig.ops.base import nearest
+from clipig.values.faults import found, nearest
 
 BLANK = re.compile(r"\{(\w+)\}")
 MADE_OF = re.compile(
@@ -83,14 +84,39 @@ def set_text(experiment: Experiment, text: str) -> Experiment:
     `pizza`, any other text sets the first and leaves the others empty. Raises
     `ConfigError` if there is no text to replace.
     """
-    from clipig.config.load import set_text as replace_all
-
-    if not experiment.let:
-        return replace_all(experiment, text)
     if not text.strip():
-        raise ConfigError([Problem("--text", 0, 0, "", "found '', expected a prompt")])
+        message = f"found {found(text)}, expected a prompt"
+        raise ConfigError([Problem("--text", 0, 0, "", message)])
+    if not experiment.let:
+        return _replace_all(experiment, text)
     names = list(experiment.let)
     match = MADE_OF.match(text.strip()) if len(names) > 1 else None
     values = list(match.groups()) if match else [re.sub(r"^(an?|the)\s+", "", text.strip())]
     values += [""] * (len(names) - len(values))
     return experiment.model_copy(update={"let": dict(zip(names, values, strict=True))})
+
+
+def _replace_all(experiment: Experiment, text: str) -> Experiment:
+    """The experiment with the text of all its text features replaced."""
+    done, targets = False, []
+    for target in experiment.targets:
+        features = []
+        for feature in target.features:
+            if feature.image is None:
+                feature = feature.model_copy(update={"text": text, "texts": None})
+                done = True
+            features.append(feature)
+        targets.append(target.model_copy(update={"features": features}))
+    if not done:
+        message = "found no text feature in the config, expected one"
+        raise ConfigError([Problem("--text", 0, 0, "", message)])
+    return experiment.model_copy(update={"targets": targets})
+
+
+def first_prompt(experiment: Experiment) -> str:
+    """The first prompt of a recipe: what the whole picture should show."""
+    for target in experiment.targets:
+        for feature in target.features:
+            if feature.text or feature.texts:
+                return feature.text or ", ".join(feature.texts or [])
+    return ""

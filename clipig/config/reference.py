@@ -16,9 +16,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 from clipig.config.dump import numbers, plain
-from clipig.config.entries import Entry, EntryList, Rate
+from clipig.config.entries import EntryList, OpEntry, Rate
 from clipig.config.jsonschema import json_schema
-from clipig.config.schema import EDITS, Experiment, Feature, Init, Model, PostProc, Target
+from clipig.config.parts import EDITS, Feature, Init, Model, PostProc, Target
+from clipig.config.schema import Experiment
 from clipig.ops.base import Op, numbers_of
 from clipig.ops.canvases import CANVASES
 from clipig.ops.constraints import CONSTRAINTS
@@ -29,7 +30,7 @@ from clipig.values.expressions.functions import FUNCTIONS
 from clipig.values.expressions.functions import NUMBERS as CONSTANTS
 from clipig.values.expressions.grammar import MAX_DEPTH, MAX_LENGTH, MAX_NODES
 from clipig.values.expressions.names import ALIASES, VARIABLES
-from clipig.values.moment import FrameTime
+from clipig.values.moment import Moment
 from clipig.values.numbers import NAMED_GROUPS, ROW, Fixed, Numbers, Value
 
 TITLES = {
@@ -48,7 +49,7 @@ TITLES = {
     "canvases": "How the picture is stored, after `canvas:`, as a name or as a name with options.",
 }
 SIMPLE: dict[Any, str] = {
-    FrameTime: "a moment such as `20`, `0.5`, `50%` or a formula", str: "text",
+    Moment: "a moment such as `20`, `0.5`, `50%` or a formula", str: "text",
     bool: "true or false", int: "a whole number", float: "a number",
 }
 VARIABLE_WORDS = {
@@ -133,7 +134,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     for mark in metadata:
         if isinstance(mark, Fixed):
             return mark.numbers.describe()
-        if isinstance(mark, Entry | EntryList):
+        if isinstance(mark, OpEntry | EntryList):
             return _names(mark)
     if annotation in SIMPLE:
         return SIMPLE[annotation]
@@ -148,7 +149,7 @@ def _type(annotation: Any, metadata: Sequence[Any] = ()) -> str:
     return " or ".join(_type(a) for a in inner if a is not type(None))
 
 
-def _names(mark: Entry | EntryList | Rate) -> str:
+def _names(mark: OpEntry | EntryList | Rate) -> str:
     kind = next((k for k, table in tables().items() if set(table) == set(mark.table)), "names")
     page = f"[{kind}]({kind}.md)"
     return f"a list of {page}" if isinstance(mark, EntryList) else f"one of the {page}"

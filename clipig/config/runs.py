@@ -20,12 +20,12 @@ from pydantic_core import PydanticCustomError
 
 from clipig.config.schema import Experiment
 from clipig.errors import ConfigError, Problem
-from clipig.ops.base import FrameTime, Numbers, Op, Value, numbers_of
+from clipig.ops.base import Moment, Numbers, Op, Value, numbers_of
 from clipig.rng import derive_seed
 from clipig.values.expressions import Expression
 
 _WORD = re.compile(r"\brow\b")
-Change = Callable[[Value | FrameTime, Numbers | None, str], Value | FrameTime]
+Change = Callable[[Value | Moment, Numbers | None, str], Value | Moment]
 """What to make of a number or moment that depends on `row`, by its mark and key."""
 
 
@@ -56,7 +56,7 @@ def row_keys(experiment: Experiment) -> list[str]:
     """The keys whose formulas see `row`: `targets[0].features[1].weight`."""
     keys: list[str] = []
 
-    def note(value: Value | FrameTime, mark: Numbers | None, key: str) -> Value | FrameTime:
+    def note(value: Value | Moment, mark: Numbers | None, key: str) -> Value | Moment:
         keys.append(key)
         return value
 
@@ -67,10 +67,10 @@ def row_keys(experiment: Experiment) -> list[str]:
 def _placed(experiment: Experiment, row: Fraction | float, problems: list[Problem]) -> Experiment:
     """The experiment with `row` replaced by a number wherever it stands."""
 
-    def settle(value: Value | FrameTime, mark: Numbers | None, key: str) -> Value | FrameTime:
+    def settle(value: Value | Moment, mark: Numbers | None, key: str) -> Value | Moment:
         try:
-            if isinstance(value, FrameTime):
-                return FrameTime.read(_written(value.at, row))
+            if isinstance(value, Moment):
+                return Moment.read(_written(value.at, row))
             assert mark is not None
             return mark.read([_written(part, row) for part in value.parts])
         except PydanticCustomError as e:
@@ -99,7 +99,7 @@ def _changed(node: Any, key: str, change: Change) -> Any:
     for name in type(node).model_fields:
         value = getattr(node, name)
         place = f"{key}.{name}" if key else name
-        if isinstance(value, Value | FrameTime):
+        if isinstance(value, Value | Moment):
             new = change(value, marks.get(name), place) if "row" in _names(value) else value
         else:
             new = _changed(value, place, change)
@@ -108,7 +108,7 @@ def _changed(node: Any, key: str, change: Change) -> Any:
     return node.model_copy(update=update) if update else node
 
 
-def _names(value: Value | FrameTime) -> frozenset[str]:
+def _names(value: Value | Moment) -> frozenset[str]:
     if isinstance(value, Value):
         return value.names
     return value.at.names if isinstance(value.at, Expression) else frozenset()

@@ -78,7 +78,7 @@ def parse(text: str | bytes, name: str) -> tuple[Tree | None, list[Problem]]:
             place = Place(name, before.count(b"\n") + 1, e.start - before.rfind(b"\n"))
             message = f"found the byte 0x{e.object[e.start]:02x}, expected text in UTF-8"
             return None, [place.problem(message)]
-    builder = _Builder(name, text)
+    builder = _TreeBuilder(name, text)
     try:
         tree = builder.document()
     except _Refused as e:
@@ -86,7 +86,7 @@ def parse(text: str | bytes, name: str) -> tuple[Tree | None, list[Problem]]:
     return tree, builder.problems
 
 
-class _Builder:
+class _TreeBuilder:
     """Builds the tree from the parser's events."""
 
     def __init__(self, name: str, text: str):

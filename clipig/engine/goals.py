@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipig.config.schema import Feature, Target
+from clipig.config.parts import Feature, Target
 from clipig.encoders.bridges import LoadBridge
 from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import for_runs, references

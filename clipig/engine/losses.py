@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clipig.config.schema import Feature, Target
+from clipig.config.parts import Feature, Target
 from clipig.plan.plan import TargetPlan
 from clipig.plan.tables import join
 

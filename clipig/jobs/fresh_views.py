@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from clipig.config.schema import Experiment, Init, Model
+from clipig.config.parts import Init, Model
+from clipig.config.schema import Experiment
 from clipig.engine.program import Program
 from clipig.errors import ConfigError, Problem
 from clipig.ops.canvases import Canvas, Picture

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from clipig.config.dump import dump
-from clipig.config.grid import Cell, Loaded, make_cell
+from clipig.config.grid import GridCell, LoadedGrid, make_cell
+from clipig.config.prompts import first_prompt
 from clipig.errors import ClipigError, ConfigError, OutputError, Problem, UsageError
 from clipig.files import atomic_write, slug
 from clipig.images import load_image, save_png
 from clipig.jobs.batches import Batch, Execute, Job, Made, Scoring, Tick, chunks, execute, settle
 from clipig.jobs.folder import Folder, RunRecord
-from clipig.jobs.stages import first_prompt
 from clipig.outputs.contact_sheet import contact_sheet
 from clipig.outputs.pages.explorer import write_explorer
 from clipig.outputs.pages.model import Axis, Explorer, PageCell, Recipe, Status
@@ -32,7 +32,7 @@ SHOWN = 20
 class GridRun:
     """A grid, the cells that are wanted, how they are rated and where they are kept."""
 
-    loaded: Loaded
+    loaded: LoadedGrid
     seed: int
     folder: Folder
     scoring: Scoring = field(default_factory=Scoring)
@@ -62,7 +62,7 @@ def stored_seed(root: Path) -> int | None:
 
 
 def select(
-    loaded: Loaded, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
+    loaded: LoadedGrid, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
 ) -> list[tuple[int, ...]]:
     """The places that `--only`, `--shard` and `--limit` leave. Raises `UsageError`."""
     wanted: dict[str, set[str]] = {}
@@ -94,9 +94,9 @@ def select(
     return chosen if limit is None else chosen[:limit]
 
 
-def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) -> list[Cell]:
+def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) -> list[GridCell]:
     """The cells at these places, ready to run. Raises `ConfigError` with the faults of all."""
-    cells: list[Cell] = []
+    cells: list[GridCell] = []
     problems: set[Problem] = set()
     names = run.loaded.cell_names()
     for place in places:
@@ -111,7 +111,7 @@ def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) 
     return cells
 
 
-def jobs_of(session: Session, cells: Sequence[Cell]) -> list[Job]:
+def jobs_of(session: Session, cells: Sequence[GridCell]) -> list[Job]:
     """The jobs of cells, each with the hash of its config and of the models' weights."""
     return [
         Job(c.name, c.experiment, _key("\n".join([
@@ -177,12 +177,12 @@ def _written(run: GridRun, batch: Batch, made: Sequence[Made]) -> dict[str, RunR
     return {row.name: row for row in run.folder.write(STAGE, batch, made)}
 
 
-Command = Callable[[Cell, RunRecord], str]
+Command = Callable[[GridCell, RunRecord], str]
 """The command line that makes a cell again."""
 
 
 def write_page(
-    run: GridRun, cells: Sequence[Cell], rows: dict[str, RunRecord], command: Command
+    run: GridRun, cells: Sequence[GridCell], rows: dict[str, RunRecord], command: Command
 ) -> Path:
     """`index.html` and `data.js`; returns the page. Cells without a row are shown as missing."""
     grid = run.loaded.grid
@@ -197,7 +197,7 @@ def write_page(
     return write_explorer(run.folder.root, page)
 
 
-def _page_cell(cell: Cell, row: RunRecord | None, command: Command) -> PageCell:
+def _page_cell(cell: GridCell, row: RunRecord | None, command: Command) -> PageCell:
     prompt = first_prompt(cell.experiment)
     if row is None:
         return PageCell(cell.index, "missing", prompt=prompt, seed=cell.experiment.seed)
@@ -209,7 +209,7 @@ def _page_cell(cell: Cell, row: RunRecord | None, command: Command) -> PageCell:
 
 
 def _with_configs(
-    cells: Sequence[Cell], shown: Sequence[PageCell]
+    cells: Sequence[GridCell], shown: Sequence[PageCell]
 ) -> tuple[tuple[PageCell, ...], tuple[Recipe, ...]]:
     """Cells with their own configs, and the recipes that they are changes of.
 
@@ -230,10 +230,10 @@ def _with_configs(
     return tuple(found), tuple(texts)
 
 
-def write_sheets(run: GridRun, cells: Sequence[Cell], rows: dict[str, RunRecord]) -> list[Path]:
+def write_sheets(run: GridRun, cells: Sequence[GridCell], rows: dict[str, RunRecord]) -> list[Path]:
     """A contact sheet per method (the axes after the second), rows as on the page."""
     axes = list(run.loaded.grid.axes.values())
-    groups: dict[tuple[int, ...], list[Cell]] = {}
+    groups: dict[tuple[int, ...], list[GridCell]] = {}
     for cell in cells:
         if (row := rows.get(cell.name)) is not None and row.thumb:
             groups.setdefault(cell.index[2:], []).append(cell)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from clipig.config.schema import Experiment, Init
+from clipig.config.parts import Init
+from clipig.config.schema import Experiment
 from clipig.engine.device import pick_device
 from clipig.jobs.batches import Scoring
 from clipig.jobs.estimate import estimate

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from clipig.config.dump import dump
 from clipig.config.load import load
-from clipig.config.schema import Experiment, Init
+from clipig.config.parts import Init
+from clipig.config.schema import Experiment
 from clipig.engine.state import State
 from clipig.errors import OutputError
 from clipig.files import atomic_write
@@ -84,15 +85,6 @@ def run_name(number: int) -> str:
 def run_seed(seed: int, number: int) -> int:
     """The seed of a run, as `clipig run` derives it for `runs`."""
     return seed if number == 0 else derive_seed(seed, number)
-
-
-def first_prompt(experiment: Experiment) -> str:
-    """The first prompt of a recipe: what the whole picture should show."""
-    for target in experiment.targets:
-        for feature in target.features:
-            if feature.text or feature.texts:
-                return feature.text or ", ".join(feature.texts or [])
-    return ""
 
 
 def save_ranking(ranking: Ranking) -> None:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from clipig.values.faults import at, fault, found, nearest, wrong
-from clipig.values.moment import FrameTime
+from clipig.values.moment import Moment
 from clipig.values.numbers import (
     LIVE,
     RATE,
@@ -29,7 +29,7 @@ from clipig.values.numbers import (
     split_outside_brackets,
 )
 
-FULL_START, FULL_END = FrameTime(0.0), FrameTime(1.0)
+FULL_START, FULL_END = Moment(0.0), Moment(1.0)
 
 
 class Node(BaseModel):
@@ -44,9 +44,9 @@ class Node(BaseModel):
 class Windowed(Node):
     """Anything that acts from `start` to `end`, both included."""
 
-    start: FrameTime = FULL_START
+    start: Moment = FULL_START
     """first moment: epoch (whole number), fraction or '10%'"""
-    end: FrameTime = FULL_END
+    end: Moment = FULL_END
     """last moment, included; `1` is epoch 1, `1.0` the end of the run"""
 
     @model_validator(mode="after")
@@ -124,7 +124,7 @@ def _marks(metadata: Sequence[Any], annotation: Any) -> list[Numbers]:
 
 
 __all__ = [
-    "LIVE", "RATE", "SHAPE", "TIME", "Box", "Color", "Deviation", "Factor", "Fixed", "FrameTime",
+    "LIVE", "RATE", "SHAPE", "TIME", "Box", "Color", "Deviation", "Factor", "Fixed", "Moment",
     "Kernel", "LiveColor", "Margin", "Node", "Numbers", "Op", "Pair", "Scalar", "Sigma", "Size",
     "Span", "Value", "Weight", "Windowed", "at", "constant", "fault", "fixed", "found", "nearest",
     "numbers_of", "split_outside_brackets", "wrong",

@@ -9,7 +9,8 @@ from typing import TextIO
 
 import torch
 
-from clipig.config.schema import Experiment, Feature
+from clipig.config.parts import Feature
+from clipig.config.schema import Experiment
 from clipig.engine.events import Event, Finished, Step, TargetReport
 from clipig.session import Group
 

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from clipig.config.schema import Experiment
 from clipig.errors import ConfigError, ExpressionError, Problem
-from clipig.ops.base import FrameTime, Numbers, Value, numbers_of
+from clipig.ops.base import Moment, Numbers, Value, numbers_of
 from clipig.rng import Draw, stream_id
 from clipig.values.expressions import Expression, time_context
 
@@ -139,7 +139,7 @@ class Clock:
         whole = value.integer and all(map(math.isfinite, out))  # the rest is refused by the range
         return tuple(int(n) if whole else float(n) for n in out)
 
-    def active(self, start: FrameTime, end: FrameTime, key: str) -> Active:
+    def active(self, start: Moment, end: Moment, key: str) -> Active:
         """The steps from `start` to `end`, both included."""
         if not isinstance(start.at, Expression) and not isinstance(end.at, Expression):
             first, last = self._first(start.at, False), self._first(end.at, True)
@@ -165,7 +165,7 @@ class Clock:
                 low = middle + 1
         return low
 
-    def _ahead(self, moment: FrameTime, key: str) -> Iterable[float]:
+    def _ahead(self, moment: Moment, key: str) -> Iterable[float]:
         """For each step how far a moment lies ahead of it, in epochs or in time."""
         at, draws = moment.at, _Draws(self.seed, key, len(self))
         for step in range(len(self)):

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from clipig.config.schema import Experiment, Model
-from clipig.ops.base import FrameTime, Numbers, Op, Value, Windowed, numbers_of
+from clipig.config.parts import Model
+from clipig.config.schema import Experiment
+from clipig.ops.base import Moment, Numbers, Op, Value, Windowed, numbers_of
 from clipig.plan import limits
 from clipig.plan.clock import epochs_of
 from clipig.plan.timeline import Timing, timing_of
@@ -144,7 +145,7 @@ def _form(node: Any, whole: bool) -> Any:
         return [_form(item, whole) for item in node]
     if isinstance(node, Value) and not whole:
         return node if node.random or "similarity" in node.names else "numbers"
-    if isinstance(node, FrameTime) and not whole:
+    if isinstance(node, Moment) and not whole:
         return "moment"  # its effect is in the timeline
     return node
 
@@ -162,13 +163,13 @@ def _nodes(node: Any, mark: Numbers | None = None) -> Iterator[tuple[Any, Number
 
 
 def _random(node: Any) -> bool:
-    if isinstance(node, FrameTime):
+    if isinstance(node, Moment):
         return isinstance(node.at, Expression) and node.at.random
     return isinstance(node, Value) and node.random
 
 
 def _over_time(node: Any) -> bool:
     """Whether a value is computed for every step before the first."""
-    if isinstance(node, FrameTime):
+    if isinstance(node, Moment):
         return isinstance(node.at, Expression)
     return isinstance(node, Value) and bool(node.names) and "similarity" not in node.names

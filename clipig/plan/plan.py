@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from clipig.config.schema import Experiment, Target
+from clipig.config.parts import Target
+from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.ops.canvases.frame import Frame
 from clipig.ops.constraints.style import Style

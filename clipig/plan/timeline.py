@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from clipig.config.schema import Experiment, PostProc, Target
+from clipig.config.parts import PostProc, Target
+from clipig.config.schema import Experiment
 from clipig.ops.base import Op, Value, numbers_of
 from clipig.ops.kernels.sampling import Shape
 from clipig.plan.clock import Active, Clock, clock_of, statics

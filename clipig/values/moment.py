@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from clipig.errors import ExpressionError
@@ -16,14 +16,14 @@ from clipig.values.numbers import RATE
 
 
 @dataclass(frozen=True, eq=False)
-class FrameTime:
+class Moment:
     """A moment of the run: an epoch (int), a fraction (float) or an expression."""
 
     at: int | float | Expression
 
     def __eq__(self, other: object) -> bool:
         """Epoch 1 and fraction 1.0 are different moments."""
-        if not isinstance(other, FrameTime):
+        if not isinstance(other, Moment):
             return NotImplemented
         return type(self.at) is type(other.at) and self.at == other.at
 
@@ -38,18 +38,14 @@ class FrameTime:
             cls.read, serialization=core_schema.plain_serializer_function_ser_schema(cls.plain)
         )
 
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return {"anyOf": [{"type": "number"}, {"type": "string"}]}
-
-    EXPECTED = "an epoch (20), a fraction (0.5), a percentage ('50%') or an expression"
+    EXPECTED: ClassVar[str] = (
+        "an epoch (20), a fraction (0.5), a percentage ('50%') or an expression"
+    )
 
     @classmethod
-    def read(cls, raw: object) -> FrameTime:
+    def read(cls, raw: object) -> Moment:
         """Typed from `20`, `.5`, `'10%'`, `'1/2'`, `'t'`; raises a pydantic error."""
-        if isinstance(raw, FrameTime):
+        if isinstance(raw, Moment):
             return raw
         if isinstance(raw, bool) or not isinstance(raw, int | float | str):
             raise wrong(raw, cls.EXPECTED)

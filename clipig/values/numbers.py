@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler
 from pydantic_core import core_schema
 
 from clipig.errors import ExpressionError
@@ -113,16 +113,6 @@ class Numbers:
         return core_schema.no_info_plain_validator_function(
             self.read, serialization=core_schema.plain_serializer_function_ser_schema(Value.plain)
         )
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        one = [self.number_schema(), {"type": "string", "description": "numbers or an expression"}]
-        if self.counts == (1,):
-            lengths = {"minItems": 1, "maxItems": 1}
-        else:
-            lengths = {"minItems": 1, "maxItems": max(self.counts)}
-        return {"anyOf": [*one, {"type": "array", "items": {"anyOf": one}, **lengths}]}
 
     def number_schema(self) -> dict[str, Any]:
         """JSON Schema of one constant."""
@@ -294,11 +284,6 @@ class Fixed:
         self, source: Any, handler: GetCoreSchemaHandler
     ) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.read)
-
-    def __get_pydantic_json_schema__(
-        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        return self.numbers.__get_pydantic_json_schema__(schema, handler)
 
     def read(self, raw: object) -> float | tuple[float, ...]:
         """The number or numbers; raises a pydantic error."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clipig.config.grid import Loaded, load_grid, make_cell
+from clipig.config.grid import LoadedGrid, load_grid, make_cell
 from clipig.errors import ClipigError, ConfigError, UsageError
 from clipig.jobs.batches import Scoring
 from clipig.jobs.folder import Folder
@@ -54,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def prompts(loaded: Loaded) -> dict[tuple[str, ...], str]:
+def prompts(loaded: LoadedGrid) -> dict[tuple[str, ...], str]:
     cells = [make_cell(loaded, index, 0) for index in loaded.coordinates()]
     return {c.labels: c.experiment.targets[0].features[0].text or "" for c in cells}
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 
 from clipig.config.jsonschema import json_schema
 from clipig.config.reference import schema_text, tables
-from clipig.config.shipped import paths
+from clipig.config.sources import paths
 from tests.support.experiments import experiments
 
 SCHEMA = json_schema()

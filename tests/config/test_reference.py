@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipig.config import dump, load_text
+from clipig.config.parts import Feature, Init, Model, PostProc, Target
 from clipig.config.reference import (
     TITLES,
     describe,
@@ -19,7 +20,7 @@ from clipig.config.reference import (
     tables,
     takes,
 )
-from clipig.config.schema import Experiment, Feature, Init, Model, PostProc, Target
+from clipig.config.schema import Experiment
 from clipig.ops.base import Op
 
 FOLDER = Path(__file__).parents[2] / "docs/reference"

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipig.cli.bridge_command import command
-from clipig.config.schema import Feature
+from clipig.config.parts import Feature
 from clipig.encoders import resolve
 from clipig.encoders.bridges import (
     BRIDGES,

@@ -17,7 +17,7 @@ from clipig.config.load import load, load_text
 from clipig.config.reference import parts, tables
 from clipig.config.runs import spread
 from clipig.config.schema import Experiment
-from clipig.config.shipped import paths
+from clipig.config.sources import paths
 from clipig.encoders.protocol import Encoder
 from clipig.engine import update
 from clipig.engine import window as ahead

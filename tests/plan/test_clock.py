@@ -10,7 +10,7 @@ import torch
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ConfigError
-from clipig.ops.base import FrameTime
+from clipig.ops.base import Moment
 from clipig.plan.clock import Clock, clock_of, epochs_of
 from clipig.plan.compiler import compile
 from clipig.plan.grouping import split
@@ -47,13 +47,13 @@ def test_a_window_holds_the_steps_between_its_ends(
         return (epoch if isinstance(moment, int) else epoch / 9) > moment
 
     expected = [e - first for e in range(first, 10) if not not_yet(start, e) and not over(end, e)]
-    found = clock.active(FrameTime(start), FrameTime(end), "")
+    found = clock.active(Moment(start), Moment(end), "")
     assert [s for s in range(len(clock)) if s in found] == expected
 
 
 def test_a_window_may_be_a_formula() -> None:
     clock = Clock(10, 0)
-    found = clock.active(FrameTime.read("t/2 + .25"), FrameTime(1.0), "")
+    found = clock.active(Moment.read("t/2 + .25"), Moment(1.0), "")
     assert found == frozenset(range(5, 10)) and not clock.problems
 
 

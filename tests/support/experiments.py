@@ -11,9 +11,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from clipig.config.entries import Entry, EntryList
-from clipig.config.schema import EDITS, Experiment, Feature, Model, PostProc
-from clipig.ops.base import FrameTime, Numbers, Op, numbers_of
+from clipig.config.entries import EntryList, OpEntry
+from clipig.config.parts import EDITS, Feature, Model, PostProc
+from clipig.config.schema import Experiment
+from clipig.ops.base import Moment, Numbers, Op, numbers_of
 from clipig.values.numbers import LIVE, RATE, TIME, Fixed
 
 FORMULAS = [
@@ -83,7 +84,7 @@ def typed(annotation: Any, metadata: Any = ()) -> st.SearchStrategy[Any]:
             return constants(mark.numbers) if mark.count == 1 else values(mark.numbers, False)
         if isinstance(mark, EntryList):
             return st.lists(entries(mark.table), max_size=3)
-        if isinstance(mark, Entry):
+        if isinstance(mark, OpEntry):
             return entries(mark.table)
     if annotation is Any:
         return st.nothing()
@@ -114,7 +115,7 @@ def models(draw: st.DrawFn, cls: type[BaseModel]) -> dict[str, Any]:
     marks = numbers_of(cls)
     out: dict[str, Any] = {}
     for name, info in cls.model_fields.items():
-        if info.annotation is FrameTime or not (info.is_required() or draw(st.booleans())):
+        if info.annotation is Moment or not (info.is_required() or draw(st.booleans())):
             continue
         if name in ("image_tensor", "above", "below") or (cls is PostProc and name == "transforms"):
             continue

@@ -99,7 +99,7 @@ def read(text: str, allowed: frozenset[str]) -> Node:
         _refuse_syntax(error, text, start)
     except (RecursionError, MemoryError, ValueError, OverflowError):
         raise ExpressionError("the expression is nested too deeply", start) from None
-    builder = _Builder(allowed, start)
+    builder = _NodeBuilder(allowed, start)
     node = builder.build(body)
     if node.kind.item is not None and node.kind.item.item is not None:
         raise ExpressionError("the result must be a number or a list of numbers", node.offset)
@@ -143,7 +143,7 @@ def _nearest(name: str, choices: SequenceOf[str]) -> str:
     return f", did you mean {close[0]!r}?" if close else ";"
 
 
-class _Builder:
+class _NodeBuilder:
     """Turns Python's syntax tree into ours, one method for each construct allowed."""
 
     def __init__(self, allowed: frozenset[str], start: int) -> None:
