@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import InitErrorDetails, PydanticCustomError, ValidationError, core_schema
+from typing_extensions import LiteralString
 
 from clipig.ops.base import Numbers, Op, Value, fault, found, nearest, wrong
 from clipig.ops.schedules import SCHEDULES, Schedule
-
-if TYPE_CHECKING:
-    from typing_extensions import LiteralString
 
 
 def read_entries(

@@ -25,7 +25,7 @@ from clipig.config.load import key_path, read
 from clipig.config.prompts import fill, set_text
 from clipig.config.schema import Experiment, Seed
 from clipig.config.sources import everything, fetch, stem
-from clipig.config.tree import Place, Tree
+from clipig.config.tree import Place, Tree, from_python
 from clipig.config.words import fix_articles, with_article
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
@@ -162,7 +162,9 @@ class LoadedGrid:
         """The tree of a recipe. Raises `ConfigError`."""
         if isinstance(source, dict):
             node = self.tree.step("recipe")
-            return node if node is not None and node.plain() == source else _python(source)
+            return node if node is not None and node.plain() == source else from_python(
+                source, Place("recipe")
+            )
         if source not in self._recipes:
             beside = self.path.parent / source
             wanted = str(beside) if beside.is_file() else source
@@ -171,12 +173,6 @@ class LoadedGrid:
                 raise ConfigError(problems)
             self._recipes[source] = tree
         return self._recipes[source]
-
-
-def _python(source: dict[str, Any]) -> Tree:
-    from clipig.config.tree import from_python
-
-    return from_python(source, Place("recipe"))
 
 
 def load_grid(source: str | Path) -> LoadedGrid:

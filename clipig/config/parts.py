@@ -66,7 +66,7 @@ class Init(Node):
     """nested numbers `[3][height][width]`, used as they are"""
 
 
-def _without_nothing(raw: object, *keys: str) -> object:
+def without_nothing(raw: object, *keys: str) -> object:
     """`targets:` with nothing after it is as good as left out."""
     if not isinstance(raw, dict):
         return raw
@@ -155,7 +155,7 @@ class Target(Windowed):
     @model_validator(mode="before")
     @classmethod
     def _lists(cls, raw: object) -> object:
-        return _without_nothing(raw, "features", "transforms", "constraints")
+        return without_nothing(raw, "features", "transforms", "constraints")
 
 
 EDITS = {name: cls for name, cls in TRANSFORMS.items() if name not in RESIZING}

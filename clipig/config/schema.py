@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from clipig.config.entries import OpEntry, Rate
-from clipig.config.parts import Feature, Init, Model, PostProc, Target, _without_nothing
+from clipig.config.parts import Feature, Init, Model, PostProc, Target, without_nothing
 from clipig.config.presets import QUALITIES, with_quality
 from clipig.ops.base import (
     LIVE,
@@ -120,7 +120,7 @@ class Experiment(Node):
     @model_validator(mode="before")
     @classmethod
     def _one_model(cls, raw: object) -> object:
-        raw = _without_nothing(raw, "init", "targets", "postproc")
+        raw = without_nothing(raw, "init", "targets", "postproc")
         if isinstance(raw, dict) and raw.get("quality") in list(QUALITIES):
             raw = with_quality(raw)
         if isinstance(raw, dict) and "model" in raw and not isinstance(raw["model"], list):

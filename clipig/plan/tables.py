@@ -23,6 +23,7 @@ from clipig.plan import limits
 from clipig.plan.clock import Clock, Column
 from clipig.rng import Draw, stream_id
 from clipig.values.expressions import Expression
+from clipig.values.expressions.tensors import compute
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Live:
         context["resolution"] = [context.get("width"), context.get("height")]
         columns = []
         for part in self.value.parts:
-            number = part.tensor(context) if isinstance(part, Expression) else part
+            number = compute(part, context) if isinstance(part, Expression) else part
             if not isinstance(number, Tensor):  # filled, not copied from the host
                 number = similarity.new_full((), number)
             columns.append(number.float().expand(similarity.shape))
@@ -213,7 +214,7 @@ def _random(
             continue
         try:
             part.check_tensor()
-            columns.append(part.tensor(context, fresh).float())
+            columns.append(compute(part, context, fresh).float())
         except ExpressionError as e:
             clocks[0].blame(key, str(e))
             columns.append(torch.zeros(()))

@@ -19,6 +19,7 @@ from clipig.errors import ExpressionError
 from clipig.values.expressions import ALIASES, VARIABLES, Expression, parse, time_context
 from clipig.values.expressions import functions as scalar_functions
 from clipig.values.expressions import tensors as tensor_functions
+from clipig.values.expressions.tensors import compute
 from tests.support.formulas import EVERY, RELAXED, context_at
 
 
@@ -190,7 +191,7 @@ def test_time_step(a: float, b: float, t: float, expected: float) -> None:
         assert expression.names == {"time"}
         assert expression.evaluate({"time": t}) == expected
         times = torch.tensor([t], dtype=torch.float64)
-        assert expression.tensor({"time": times}).tolist() == [expected]
+        assert compute(expression, {"time": times}).tolist() == [expected]
 
 
 def test_time_context() -> None:
@@ -225,7 +226,7 @@ def test_only_the_names_used_are_needed() -> None:
     with pytest.raises(ExpressionError, match="'time' has no value"):
         parse("1+t", EVERY).evaluate({})
     with pytest.raises(ExpressionError, match="'time' has no value"):
-        parse("1+t", EVERY).tensor({})
+        compute(parse("1+t", EVERY), {})
 
 
 def test_a_context_of_the_wrong_kind() -> None:
@@ -233,7 +234,7 @@ def test_a_context_of_the_wrong_kind() -> None:
         with pytest.raises(ExpressionError, match="cannot be"):
             parse(name, EVERY).evaluate({name: wrong})
     with pytest.raises(ExpressionError, match="cannot be"):
-        parse("t", EVERY).tensor({"time": [1.0]})
+        compute(parse("t", EVERY), {"time": [1.0]})
 
 
 # -- random numbers ------------------------------------------------------------------------------
@@ -273,7 +274,7 @@ def test_random_functions(text: str, least: float, greatest: float, mean: float)
     assert len(numbers) == 4000
     assert len(set(numbers)) > 1 or least == greatest
     generator = torch.Generator().manual_seed(1)
-    drawn = expression.tensor({}, lambda: torch.rand(4000, generator=generator)).tolist()
+    drawn = compute(expression, {}, lambda: torch.rand(4000, generator=generator)).tolist()
     for found in (numbers, drawn):
         assert min(found) >= least - 1e-6
         assert max(found) <= greatest + 1e-6
@@ -289,7 +290,7 @@ def test_random_on_tensors_as_on_numbers(
     rows = [[stream.random() for _ in range(4)] for _ in range(50)]
     columns = iter(torch.tensor(rows, dtype=torch.float64).unbind(1))
     expected = [expression.evaluate({}, iter(row).__next__) for row in rows]
-    assert expression.tensor({}, columns.__next__).tolist() == pytest.approx(expected)
+    assert compute(expression, {}, columns.__next__).tolist() == pytest.approx(expected)
 
 
 def test_randomness_comes_from_draw_alone() -> None:
@@ -299,7 +300,7 @@ def test_randomness_comes_from_draw_alone() -> None:
     with pytest.raises(ExpressionError, match="random numbers"):
         expression.evaluate({})
     with pytest.raises(ExpressionError, match="random numbers"):
-        expression.tensor({})
+        compute(expression, {})
 
 
 @pytest.mark.parametrize("u", [0.0, 1 - 2**-53])
@@ -317,7 +318,7 @@ def test_each_call_draws_anew() -> None:
         draws.append(torch.rand(3))
         return draws[-1]
 
-    found = parse("random() - random()").tensor({}, draw)
+    found = compute(parse("random() - random()"), {}, draw)
     assert torch.equal(found, draws[0] - draws[1])
 
 
@@ -340,7 +341,7 @@ def test_tensor_agrees_with_evaluate(text: str) -> None:
     if not any(isinstance(mixed[name], torch.Tensor) for name in expression.names):
         expression = parse(f"({text}, 0*t)[0]" if not _is_list(expression) else text, EVERY)
         mixed["time"] = torch.tensor(times, dtype=torch.float64)
-    found = expression.tensor(mixed)  # type: ignore[arg-type]
+    found = compute(expression, mixed)  # type: ignore[arg-type]
     expected = torch.tensor([expression.evaluate(c) for c in contexts], dtype=torch.float64)
     torch.testing.assert_close(
         found.to(torch.float64).expand_as(expected),
@@ -357,24 +358,24 @@ def _is_list(expression: Expression) -> bool:
 
 def test_tensor_broadcasts() -> None:
     runs, views = torch.rand(3, 1), torch.rand(1, 4)
-    found = parse("sim if t < .5 else [sim, t][1]", EVERY).tensor(
-        {"similarity": runs, "time": views}
-    )
+    chosen = parse("sim if t < .5 else [sim, t][1]", EVERY)
+    found = compute(chosen, {"similarity": runs, "time": views})
     assert torch.equal(found, torch.where(views < 0.5, runs, views))
-    stacked = parse("[sim, t, 1]", EVERY).tensor({"similarity": runs, "time": views})
+    stacked = compute(parse("[sim, t, 1]", EVERY), {"similarity": runs, "time": views})
     assert stacked.shape == (3, 4, 3)
 
 
 def test_tensor_takes_dtype_and_device_from_the_context() -> None:
-    assert parse("1/2").tensor({}).dtype == torch.get_default_dtype()
+    assert compute(parse("1/2"), {}).dtype == torch.get_default_dtype()
     double = torch.ones(2, dtype=torch.float64)
-    assert parse("t*sim", EVERY).tensor({"time": 0.5, "similarity": double}).dtype == torch.float64
+    product = compute(parse("t*sim", EVERY), {"time": 0.5, "similarity": double})
+    assert product.dtype == torch.float64
     count = torch.tensor([1, 2])
-    assert parse("epoch/2", EVERY).tensor({"epoch": count}).tolist() == [0.5, 1.0]
+    assert compute(parse("epoch/2", EVERY), {"epoch": count}).tolist() == [0.5, 1.0]
     pair = torch.tensor([[4.0, 2.0], [9.0, 3.0]])
-    assert parse("res[0]/res[1]", EVERY).tensor({"resolution": pair}).tolist() == [2, 3]
+    assert compute(parse("res[0]/res[1]", EVERY), {"resolution": pair}).tolist() == [2, 3]
     meta = torch.empty(2, device="meta")
-    assert parse("uniform(-1, 1) * t", EVERY).tensor({"time": 0.5}, lambda: meta).is_meta
+    assert compute(parse("uniform(-1, 1) * t", EVERY), {"time": 0.5}, lambda: meta).is_meta
 
 
 @pytest.mark.parametrize("text", [*LIKE_PYTHON, *(row[0] for row in RANDOM)])
@@ -385,7 +386,7 @@ def test_tensor_never_waits_for_the_device(text: str) -> None:
         return
     context: dict[str, object] = {name: torch.empty(3, device="meta") for name in EVERY}
     context["resolution"] = torch.empty(3, 2, device="meta")
-    found = expression.tensor(context, lambda: torch.empty(3, device="meta"))  # type: ignore[arg-type]
+    found = compute(expression, context, lambda: torch.empty(3, device="meta"))  # type: ignore[arg-type]
     assert found.is_meta or not (expression.names or expression.random)
 
 
@@ -400,14 +401,14 @@ def test_tensor_gives_nan_or_inf_where_numbers_raise() -> None:
         ("{1: 5}.get(sim, 6)", [6, 6, 5, 6]),
         ("[7, 8][int(sim*2)]", [7, 7, nan, nan]),
     ]:
-        found = parse(text, EVERY).tensor({"similarity": s})
+        found = compute(parse(text, EVERY), {"similarity": s})
         torch.testing.assert_close(found, torch.tensor(expected, dtype=s.dtype), equal_nan=True)
 
 
 def test_tensor_is_differentiable() -> None:
     s = torch.tensor([0.25, 4.0], requires_grad=True)
     expression = parse("sqrt(sim) if sim > 1 else clamp(sim, 0, 1) * 3 + ts(.2, .2)", EVERY)
-    total = expression.tensor({"similarity": s, "time": 0.5}).sum()
+    total = compute(expression, {"similarity": s, "time": 0.5}).sum()
     assert torch.autograd.grad(total, s)[0].tolist() == [3.0, 0.25]
 
 
@@ -419,7 +420,7 @@ def test_check_tensor_refuses_before_anything_is_computed(text: str) -> None:
     with pytest.raises(ExpressionError, match="tensors"):
         expression.check_tensor()
     with pytest.raises(ExpressionError, match="tensors"):
-        expression.tensor({})
+        compute(expression, {})
 
 
 def test_every_function_has_both_meanings() -> None:
@@ -507,7 +508,7 @@ def test_random_expressions_on_tensors(text: str) -> None:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        found = expression.tensor(context).expand(len(contexts)).tolist()  # type: ignore[arg-type]
+        found = compute(expression, context).expand(len(contexts)).tolist()  # type: ignore[arg-type]
     finally:
         torch.set_default_dtype(default)
     for one, tensor_value in zip(contexts, found, strict=True):

@@ -246,10 +246,10 @@ def test_any_text_gives_an_expression_or_the_one_error(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "offset", "message"),
     [
-        ("1 + tme", 4, "unknown name 'tme', did you mean 'time'? available are epoch, time (t),"),
+        ("1 + tme", 4, "unknown name 'tme'; did you mean 'time'? available are epoch, time (t),"),
         ("zzzz", 0, "unknown name 'zzzz'; available are epoch"),
         ("1 + sim", 4, "the variable 'sim' is not available here; available are epoch"),
-        ("2 * maxx(1, 2)", 4, "unknown function 'maxx', did you mean 'max'? available are abs,"),
+        ("2 * maxx(1, 2)", 4, "unknown function 'maxx'; did you mean 'max'? available are abs,"),
         ("\n  2 *\n  foo", 9, "unknown name 'foo'"),
         ("1 + t(2)", 4, "'t' is a variable, not a function"),
         ("sim(2)", 0, "'sim' is a variable, not a function"),

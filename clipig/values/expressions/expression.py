@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from clipig.errors import ExpressionError
 from clipig.values.expressions import grammar, scalar, tree
 from clipig.values.expressions.functions import FUNCTIONS
 from clipig.values.expressions.names import VARIABLES
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -43,27 +39,8 @@ class Expression:
         value: float | list[float] | tuple[float, ...] = scalar.compute(self.tree, context, draw)
         return value
 
-    def tensor(
-        self,
-        context: Mapping[str, Tensor | float | list[float]],
-        draw: Callable[[], Tensor] | None = None,
-    ) -> Tensor:
-        """The same on float tensors that broadcast, without waiting for the device.
-
-        The dtype and device are those of the tensors in `context` (of the first draw if there are
-        none). Truth is 1 or 0. Nothing can be raised for a value, so what `evaluate` refuses is
-        inf or nan: division by zero, a missing key, an index that is fractional or out of range.
-        All branches are computed. A list becomes a last dimension.
-        """
-        from clipig.values.expressions import tensors
-
-        self.check_tensor()
-        if self.random and draw is None:
-            raise ExpressionError("the expression needs random numbers, there are none here")
-        return tensors.compute(self.tree, self.names, context, draw)
-
     def check_tensor(self) -> None:
-        """Raise ExpressionError if `tensor` cannot do this; computes nothing."""
+        """Raise ExpressionError if `tensors.compute` cannot do this; computes nothing."""
         for node in tree.walk(self.tree):
             kind: tree.Kind | None = node.kind
             while kind is not None and kind.item is not None:

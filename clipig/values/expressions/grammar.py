@@ -9,7 +9,6 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Sequence as SequenceOf
-from difflib import get_close_matches
 from typing import NoReturn
 
 from clipig.errors import ExpressionError
@@ -17,6 +16,7 @@ from clipig.values.expressions import tree
 from clipig.values.expressions.functions import FUNCTIONS, NUMBERS
 from clipig.values.expressions.names import ALIASES, PAIRS, VARIABLES, WHOLE_NUMBERS
 from clipig.values.expressions.tree import REAL, WHOLE, Kind, Node
+from clipig.values.faults import nearest
 
 MAX_LENGTH = 2000
 MAX_BRACKETS = 20
@@ -138,11 +138,6 @@ def _refuse_syntax(error: SyntaxError, text: str, start: int) -> NoReturn:
     raise ExpressionError(f"not a valid expression: {reason}", offset) from None
 
 
-def _nearest(name: str, choices: SequenceOf[str]) -> str:
-    close = get_close_matches(name, choices, n=1)
-    return f", did you mean {close[0]!r}?" if close else ";"
-
-
 class _NodeBuilder:
     """Turns Python's syntax tree into ours, one method for each construct allowed."""
 
@@ -234,7 +229,7 @@ class _NodeBuilder:
             reason = f"the variable {node.id!r} is not available here;"
         else:
             words = [*names, *(short[n] for n in names if n in short), *NUMBERS, *FUNCTIONS]
-            reason = f"unknown name {node.id!r}{_nearest(node.id, words)}"
+            reason = f"unknown name {node.id!r}{nearest(node.id, words) or ';'}"
         self.fail(node, f"{reason} available are {choices}")
 
     def build_list(self, node: ast.List | ast.Tuple) -> Node:
@@ -372,7 +367,7 @@ class _NodeBuilder:
             if "time_step" not in self.allowed:
                 choices.remove("time_step")
             known = ", ".join(sorted(choices))
-            near = _nearest(node.id, choices)
+            near = nearest(node.id, choices) or ";"
             self.fail(node, f"unknown function {node.id!r}{near} available are {known}")
         return name
 

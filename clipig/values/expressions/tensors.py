@@ -7,7 +7,7 @@ Every number is a float tensor; a list is a Python list of them, since its lengt
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import TypeAlias
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipig.errors import ExpressionError
 from clipig.values.expressions import tree
-from clipig.values.expressions.functions import FUNCTIONS
+from clipig.values.expressions.expression import Expression
 from clipig.values.expressions.tree import Node
 
 Value: TypeAlias = "Tensor | list[Value]"
@@ -24,16 +24,36 @@ DrawTensor: TypeAlias = Callable[[], Tensor]
 
 
 def compute(
-    node: Node,
-    names: Collection[str],
+    expression: Expression,
     context: Mapping[str, Tensor | float | list[float]],
-    draw: DrawTensor | None,
+    draw: DrawTensor | None = None,
 ) -> Tensor:
-    """The value of `node`; a list is stacked in a new last dimension."""
+    """The value of an expression on float tensors that broadcast.
+
+    Nothing can be raised for a value, so what `Expression.evaluate` refuses is inf or nan:
+    division by zero, a missing key, an index that is fractional or out of range. All branches
+    are computed, nothing waits for the device.
+
+    Args:
+        expression: The formula.
+        context: The value of each of its variables.
+        draw: Gives the random numbers, uniform in [0, 1), of any shape that broadcasts.
+
+    Returns:
+        The value, with the dtype and device of the tensors in `context` (of the first draw if
+        there are none). Truth is 1 or 0. A list becomes a last dimension.
+
+    Raises:
+        ExpressionError: The formula has a list of varying length, a variable without a value,
+            or needs random numbers where there are none.
+    """
+    expression.check_tensor()
+    if expression.random and draw is None:
+        raise ExpressionError("the expression needs random numbers, there are none here")
     first: list[Tensor] = []
-    values = [context.get(name) for name in sorted(names)]
+    values = [context.get(name) for name in sorted(expression.names)]
     given = [value for value in values if isinstance(value, Tensor)]
-    if not given and draw is not None and _is_random(node):
+    if not given and draw is not None and expression.random:
         first = given = [draw()]
     dtypes = [value.dtype for value in given if value.dtype.is_floating_point]
     dtype = reduce(torch.promote_types, dtypes) if dtypes else torch.get_default_dtype()
@@ -43,16 +63,12 @@ def compute(
         assert draw is not None  # a random expression is not computed without it
         return (first.pop() if first else draw()).to(dtype)
 
-    result = _Evaluator(context, next_draw, dtype, device).value(node)
+    result = _Evaluator(context, next_draw, dtype, device).value(expression.tree)
     if isinstance(result, Tensor):
         return result
     items = [item for item in result if isinstance(item, Tensor)]  # lists of lists do not parse
     shape = torch.broadcast_shapes(*(item.shape for item in items))  # type: ignore[no-untyped-call]
     return torch.stack([item.expand(shape) for item in items], dim=-1)
-
-
-def _is_random(node: Node) -> bool:
-    return any(isinstance(n, tree.Call) and FUNCTIONS[n.function].random for n in tree.walk(node))
 
 
 class _Evaluator:
