@@ -11,7 +11,7 @@ from clipig.encoders.embedded.network import EmbeddedNetwork
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
 from training.scenes import SceneDrawer
-from training.sources import Bank
+from training.sources import HELD_OUT, Bank
 
 COUNT = 400
 
@@ -33,8 +33,8 @@ def measure_retrieval(
     network.eval()
     generator = torch.Generator(torch.get_default_device()).manual_seed(5)
     results: dict[str, float] = {}
-    for held_out_style in (False, True):
-        prefix = "unseen_style_" if held_out_style else ""
+    families = [(style, name) for style, name in HELD_OUT.items() if style in bank.style]
+    for held_out_style, prefix in [(None, ""), *families]:
         drawer = SceneDrawer(bank, seed=5, held_out_style=held_out_style)
         painter = Painter(bank, network.config.size, seed=5, augment=False)
         for name, scenes in (

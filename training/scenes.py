@@ -100,7 +100,7 @@ class SceneDrawer:
     """Draws scenes at random: the same seed gives the same scenes.
 
     style_weights   how often each drawing style is taken, default 1
-    held_out_style  take drawings of the style that training never sees
+    held_out_style  take the drawings of this style, which training never sees
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class SceneDrawer:
         bank: Bank,
         seed: int,
         style_weights: dict[str, float] | None = None,
-        held_out_style: bool = False,
+        held_out_style: str | None = None,
     ):
         self.rng = random.Random(seed)
         self.concepts = bank.concepts
@@ -118,7 +118,8 @@ class SceneDrawer:
         weights = style_weights or {}
         for i, (concept, style) in enumerate(zip(bank.concept.tolist(), bank.style, strict=True)):
             weight = weights.get(style, 1.0)
-            if (style == HELD_OUT) == held_out_style and weight > 0:
+            wanted = style == held_out_style if held_out_style else style not in HELD_OUT
+            if wanted and weight > 0:
                 self.drawings[concept].append(i)
                 self.weights[concept].append(weight)
         self.drawable = [i for i, drawings in enumerate(self.drawings) if drawings]

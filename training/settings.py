@@ -10,7 +10,10 @@ from clipig.encoders.embedded.network import NetworkConfig
 
 MODELS: dict[str, tuple[NetworkConfig, dict[str, float]]] = {
     # name: (shape, how often each drawing style is taken)
-    "embedded": (NetworkConfig(depths=(0, 1, 2, 1)), {"own": 1.5}),
+    "embedded": (
+        NetworkConfig(depths=(0, 1, 2, 1)),
+        {"own": 1.5, "fluent-contrast": 0.5, "noto-mono": 0.5, "openclipart": 0.7},
+    ),
     "embedded-judge": (
         NetworkConfig(
             stem=(7, 4), channels=(64, 128, 160), depths=(1, 1, 1), activation="gelu", maps=3
@@ -38,6 +41,10 @@ class Settings:
     generations: int = 3
     ema: float = 0.998
     auxiliary: float = 0.5
+    jem: float = 0.0  # weight of the loss against pictures that the optimiser made
+    jem_pool: int = 512
+    jem_batch: int = 16
+    jem_steps: int = 3
     seed: int = 0
     start: Path | None = None
     start_towers: str = "image text"

@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
 from training.concepts import collect_words
+from training.mistakes import Pool, mistake_loss
 from training.replay import Replay, Strength
 from training.retrieval import measure_retrieval
 from training.scenes import Kind, Scene, SceneDrawer, also_true
@@ -91,6 +92,7 @@ class Trainer:
         self.drawer = SceneDrawer(bank, seed, style_weights)
         self.painter = Painter(bank, config.size, seed)
         self.replay = Replay(settings.generations, seed)
+        self.pool = Pool(settings.jem_pool, config.size, seed) if settings.jem else None
         self.means: tuple[Tensor, Tensor] | None = None
 
     def step(self) -> dict[str, float]:
@@ -112,8 +114,10 @@ class Trainer:
                 texts = self.network.text(words, letters)
         loss, accuracy = self._contrast(found, texts, batch.scenes)
         auxiliary = self._classify(found, batch.scenes)
+        made = self._mistakes() if self.pool else loss.new_zeros(())
+        weight = settings.jem * min(1.0, self.progress.done / 0.3)
         self.optimizer.zero_grad(set_to_none=True)
-        (loss + settings.auxiliary * auxiliary).backward()
+        (loss + settings.auxiliary * auxiliary + weight * made).backward()
         assert pictures.grad is not None
         replay.attack(batch, pictures.grad, strength)
         norm = nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -128,6 +132,7 @@ class Trainer:
             "accuracy": accuracy,
             "temperature": self.temperature.exp().item(),
             "gradient": norm.item(),
+            **({"mistakes": made.item()} if self.pool else {}),
         }
 
     def _set_lr(self) -> None:
@@ -157,6 +162,29 @@ class Trainer:
         columns = logits.T.masked_fill(ignored.T, -1e4)
         loss = (F.cross_entropy(rows, own) + F.cross_entropy(columns, own)) / 2
         return loss, (rows.argmax(1) == own).float().mean().item()
+
+    def _mistakes(self) -> Tensor:
+        """Pictures that the averaged network likes for a caption, against painted ones.
+
+        The texts get no gradient: it is the pictures that are at fault. The statistics of
+        the batch norms do not see pictures that no user would call pictures.
+        """
+        settings, pool, image = self.settings, self.pool, self.network.image
+        assert pool is not None
+        rows = pool.choose(settings.jem_batch, self.drawer.draw)
+        scenes = pool.at(rows)
+        words, letters = self.vocabulary.encode([scene.caption for scene in scenes])
+        with torch.no_grad():
+            texts = self.average.text(words, letters)
+            real = self.painter.paint(scenes)
+        made = pool.visit(rows, self.average.image, texts, settings.jem_steps)
+        image.eval()
+        with torch.autocast(made.device.type, torch.bfloat16):
+            found = image(torch.cat([made, real]).contiguous(memory_format=torch.channels_last))
+        image.train()
+        scale = self.temperature.detach().clamp(max=math.log(60.0)).exp()
+        made, real = found.chunk(2)
+        return mistake_loss(made, real, texts, scale)
 
     def _classify(self, found: Tensor, scenes: list[Scene]) -> Tensor:
         """Auxiliary: name A and B from the picture's embedding. Thrown away later."""

@@ -15,9 +15,11 @@ from clipig.encoders.protocol import EncoderInfo
 from training import train as training
 from training.compose import Painter
 from training.concepts import COLORS, Concept, collect_words, plural, read_concepts
+from training.mistakes import VISITS, Pool, mistake_loss
+from training.rendering import SIDE
 from training.replay import Replay, Strength
 from training.scenes import Kind, Scene, SceneDrawer, also_true, held_out, mend_articles
-from training.sources import DRAWINGS, HELD_OUT, SIDE, Bank
+from training.sources import DRAWINGS, HELD_OUT, Bank
 from training.weights import grow_network, new_network, read_weights
 
 TINY = NetworkConfig(
@@ -49,7 +51,7 @@ def bank() -> Bank:
             concepts.append(Concept((f"{shape} {name}",), ((shape, ""),), shape == "disc"))
             color = torch.tensor(COLORS[name]).view(3, 1, 1) * mask
             picture = torch.cat([color, 255 * mask[None]]).to(torch.uint8)
-            for where in ("noto", HELD_OUT):
+            for where in ("noto", "twemoji"):
                 pixels.append(picture)
                 index.append(len(concepts) - 1)
                 style.append(where)
@@ -107,6 +109,48 @@ def test_training_resumes(bank: Bank, tmp_path: Path) -> None:
     assert second.progress.step == 4
 
 
+def test_mistakes_enter_the_loss(bank: Bank, tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path)
+    settings.jem, settings.jem_pool, settings.jem_batch = 0.1, 8, 4
+    trainer = training.Trainer(settings, bank)
+    trainer.progress.done = 0.3
+    assert trainer.step()["mistakes"] > 0
+    assert trainer.network.training and trainer.network.image.norm.training
+    assert trainer.pool is not None and trainer.pool.visits.count_nonzero() >= 1
+
+
+def test_pool_finds_what_the_network_likes_and_lets_it_go() -> None:
+    """A network that sees only the mean colour is led to red; then new captions come."""
+    scene = Scene(Kind.SINGLE, 0, 0, -1, "red")
+    drawn = []
+
+    def draw(count: int) -> list[Scene]:
+        drawn.append(count)
+        return [scene] * count
+
+    def encode(pictures: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.normalize(pictures.mean((2, 3)), dim=1)
+
+    pool = Pool(4, 16, seed=0)
+    texts = torch.tensor([[1.0, 0.0, 0.0]]).expand(4, 3)
+    first = pool.visit(pool.choose(4, draw), encode, texts, steps=1)
+    for _ in range(VISITS // 2 - 2):
+        last = pool.visit(pool.choose(4, draw), encode, texts, steps=1)
+    assert (encode(last)[:, 0] > encode(first)[:, 0]).all()
+    assert last.min() >= 0 and last.max() <= 1
+    for _ in range(VISITS):
+        pool.visit(pool.choose(4, draw), encode, texts, steps=1)
+    assert sum(drawn) > 4
+
+
+def test_mistake_loss_asks_for_real_pictures() -> None:
+    text = torch.tensor([[1.0, 0.0]])
+    good, bad = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]])
+    scale = torch.tensor(15.0)
+    assert mistake_loss(bad, good, text, scale) < 0.01
+    assert mistake_loss(good, bad, text, scale) > 10
+
+
 def test_train_writes_metrics(bank: Bank, tmp_path: Path) -> None:
     settings = tiny_settings(tmp_path, images=4 * 32)
     settings.share_seconds = 0.0
@@ -143,7 +187,7 @@ def test_held_out_pairs_and_style_stay_out(bank: Bank) -> None:
         if scene.kind in (Kind.MADE, Kind.BOTH):
             assert not held_out(scene.a, scene.b)
         if scene.kind != Kind.COLOR:
-            assert bank.style[scene.first] != HELD_OUT
+            assert bank.style[scene.first] not in HELD_OUT
             assert bank.concept[scene.first] == scene.a
     for scene in drawer.draw_test(5):
         assert held_out(scene.a, scene.b)
