@@ -14,9 +14,10 @@ Choice = Literal["auto", "on", "off"]
 class Execution:
     """Options of `optimize` that are no part of the experiment.
 
-    graphs    replay each step as a CUDA graph (a few steps of every phase come first)
+    graphs    replay each step as a CUDA graph (a few steps of every phase come first);
+              experimental, see `engine.graphs`
     chunk     at most so many views go through an encoder at once, and their
-              activations are worked out again for the gradient: less memory, a
+              activations are computed again for the gradient: less memory, a
               third more time. None: all at once
     """
 

@@ -1,4 +1,4 @@
-"""Prompts and losses: how like its features a view is.
+"""Goals: the embedded prompts and styles that views are compared with.
 
 `R` runs, `N` views, `F` features of a target, `D` embedding width.
 """
@@ -23,6 +23,9 @@ from clipig.plan.plan import Plan
 LoadImage = Callable[[str, int], Tensor]
 """A picture by its path or address, cropped to a square of the given side: `[3, s, s]`."""
 
+Key = tuple[str, str, str, str, str, str]
+"""Name, weights, device and precision of an encoder; kind and text or path of a prompt."""
+
 _BATCH = 256
 
 
@@ -42,8 +45,8 @@ class PromptCache:
         self, load_image: LoadImage | None = None, load_bridge: LoadBridge | None = None
     ):
         self._load, self._bridge = load_image, load_bridge
-        self._known: dict[tuple[str, str, str], Tensor] = {}
-        self._styles: dict[tuple[str, str, str], list[Goal]] = {}
+        self._known: dict[Key, Tensor] = {}
+        self._styles: dict[Key, list[Goal]] = {}
 
     def embed(self, encoder: Encoder, features: Sequence[Feature]) -> Tensor:
         """The embeddings of features, `[F, D]` float32, each row of length one.
@@ -126,8 +129,9 @@ def _texts(feature: Feature) -> list[str]:
     return [feature.text] if feature.text else list(feature.texts or [])
 
 
-def _key(encoder: Encoder, kind: str, what: str) -> tuple[str, str, str]:
-    return (encoder.info.name, kind, what)
+def _key(encoder: Encoder, kind: str, what: str) -> Key:
+    info = encoder.info
+    return (info.name, info.checksum or "", str(encoder.device), str(encoder.dtype), kind, what)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,9 @@
 """A step captured once as a CUDA graph and replayed: no launch of a kernel costs the host time.
 
+Experimental: `Execution.graphs` has not run on a GPU yet; `graphs="off"` does without.
+The tests on the `meta` device show that a step waits for nothing and does the same
+kernels each time. If a capture fails, one warning says so and the run goes on.
+
 Asks of the step that it does the same kernels on the same tensors each time and
 that its number is read from the device. The engine's does: what changes from step
 to step comes out of tables by index, states change in place.

@@ -1,7 +1,10 @@
-"""What is known of views without their pixels, worked out for some steps at once.
+"""What is known of views without their pixels, computed for some steps at once.
 
-Angles, places and colours of a step are dozens of operations on a few numbers;
-done for thirty-two steps together they cost no more than for one.
+Angles, positions and colours of a step are dozens of operations on a few values;
+done for thirty-two steps together they cost no more than for one. Measured in
+November 2026 (embedded model, bf16, one thread, processor time): steps computed one by
+one take 4 % longer for `method_1` and 16 % for `penguin_piano` with one run, 0 and 8 %
+with eight. CUDA graphs need the windows, too: a captured step may not draw such values.
 """
 
 from __future__ import annotations

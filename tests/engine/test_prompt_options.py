@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -99,3 +101,26 @@ def test_every_quality_runs(word: str) -> None:
 def test_bad_quality() -> None:
     with pytest.raises(clipig.ConfigError, match="draft"):
         clipig.load_text("quality: fine\ntargets: [{features: [{text: a cat}]}]")
+
+
+@pytest.mark.parametrize("other", [
+    {"name": "tiny-0", "checksum": "sha256:other"}, {"device": "meta"}, {"dtype": torch.bfloat16},
+])
+def test_embeddings_are_kept_apart_by_weights_device_and_precision(
+    other: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, first = PromptCache(), TinyEncoder()
+    twin = TinyEncoder(1, device=str(other.get("device", "cpu")))
+    checksum = str(other.get("checksum", first.info.checksum))
+    twin._info = replace(first.info, checksum=checksum)
+    if "dtype" in other:
+        monkeypatch.setattr(TinyEncoder, "dtype", property(
+            lambda self: torch.bfloat16 if self is twin else torch.float32))
+    feature = second("{text: a dog}").targets[0].features[1]
+    rows: list[str] = []
+    for encoder in (first, twin):
+        real = encoder.encode_text
+        monkeypatch.setattr(encoder, "encode_text", lambda t, real=real, **k: rows.append("x")
+                            or real(t, **k))
+        assert cache.embed(encoder, [feature]).device == encoder.device
+    assert len(rows) == 2
