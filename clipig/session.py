@@ -33,7 +33,7 @@ from clipig.engine.events import Event, Finished, Step
 from clipig.engine.execution import Execution
 from clipig.engine.goals import PromptCache, Prompts, encode_prompts
 from clipig.engine.loop import optimize
-from clipig.engine.memory import fit
+from clipig.engine.memory import fit, is_out_of_memory
 from clipig.engine.state import State, join_states
 from clipig.errors import ConfigError, DeviceError, ImageError, Problem
 from clipig.images import load_image, load_rgba, to_pil
@@ -272,7 +272,7 @@ class Session:
                     if isinstance(event, Step) and until == event.step < group.plan.steps:
                         break
             except (torch.OutOfMemoryError, RuntimeError) as e:
-                if not _out_of_memory(e):
+                if not is_out_of_memory(e):
                     raise
                 waiting[:0] = self._halves(group)
 
@@ -321,11 +321,6 @@ class Session:
             )
         self.settings = replace(self.settings, chunk=chunk)
         warnings.warn(f"out of memory with one run; encoding {chunk} views at once", stacklevel=4)
-
-
-def _out_of_memory(fault: BaseException) -> bool:
-    text = str(fault)
-    return isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in text
 
 
 def _square(name: str, side: int) -> Tensor:

@@ -19,6 +19,7 @@ from clipig.engine.execution import Execution
 from clipig.engine.goals import Prompts
 from clipig.engine.graphs import Replay, StepOutcome
 from clipig.engine.losses import fair_scales, similarities
+from clipig.engine.memory import check_memory
 from clipig.engine.program import Program
 from clipig.engine.state import State, StateForm, check_state
 from clipig.engine.update import Update, moments_of
@@ -80,6 +81,7 @@ class Optimization:
         self.plan, self.encoders, self.prompts = plan, encoders, prompts
         self.settings = settings
         device = encoders[0].device
+        check_memory(plan, device)
         self.draw = Draw(plan.seeds, device)
         self.rates = plan.rates.to(device)
         self.first_rates = plan.rates.data[:, 0, 0, 0].tolist() or [plan.experiment.optimizer.base]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import embed_with_maps
+from clipig.engine.update import moments_of
+from clipig.errors import DeviceError
 from clipig.ops.constraints.style import Statistics, statistic
 from clipig.plan.plan import Plan, TargetPlan
 
@@ -29,6 +31,9 @@ before the step, up to three moments, what is shown and what is made of it, and 
 VIEW_COPIES = 14
 """Tensors of the encoder's input size alive per view: noise with its making, each pixelwise
 step, coordinates, and gradients"""
+LEAST = 4
+"""Images of the canvas's size alive at the peak of a step of the simplest canvas and optimizer, to
+which come the optimizer's moments: 4.0 for `pixels` with sgd, 6.0 with adam, measured"""
 SHARE = 0.8
 """of the free memory that may be used; the rest is for what the estimate leaves out"""
 CPU_VIEWS = 160
@@ -119,6 +124,51 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
 def _kinds(target: TargetPlan) -> tuple[Statistics, ...]:
     """The statistics that a target's styles ask for."""
     return tuple(sorted({node.statistics for _, node in target.styles}))
+
+
+def least_bytes(plan: Plan) -> int:
+    """Bytes that one run of a plan cannot do without, whatever its canvas: measured, in `LEAST`."""
+    copies = LEAST + sum(moments_of(plan.experiment.optimizer).values())
+    height, width = max((p.size for p in plan.phases), key=math.prod)
+    return copies * 3 * height * width * FLOAT
+
+
+def check_memory(plan: Plan, device: torch.device, free: int | None = None) -> None:
+    """Refuse a plan of which not even one run fits, before anything is allocated.
+
+    Args:
+        plan: Of any number of runs.
+        device: Where it is to run.
+        free: Bytes in place of what is measured.
+
+    Raises:
+        DeviceError: With the need and what there is.
+    """
+    need, room = least_bytes(plan), free_memory(device) if free is None else free
+    if need > room:
+        height, width = max((p.size for p in plan.phases), key=math.prod)
+        raise DeviceError(
+            f"an image of {width}x{height} needs at least {need / 2**30:.1f} GiB and there are "
+            f"{room / 2**30:.1f} GiB; a smaller resolution would fit"
+        )
+
+
+def is_out_of_memory(fault: BaseException) -> bool:
+    """Whether an exception of torch says that memory is exhausted."""
+    return isinstance(fault, torch.OutOfMemoryError) or "can't allocate memory" in str(fault)
+
+
+@contextlib.contextmanager
+def memory_faults() -> Iterator[None]:
+    """Turn torch's exceptions about exhausted memory into a `DeviceError`."""
+    try:
+        yield
+    except RuntimeError as e:
+        if not is_out_of_memory(e):
+            raise
+        raise DeviceError(
+            "the memory is exhausted; a smaller resolution or batch_size would need less"
+        ) from e
 
 
 def free_memory(device: torch.device) -> int:

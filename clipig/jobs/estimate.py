@@ -9,6 +9,7 @@ import torch
 
 from clipig.engine.device import peak_memory, wait
 from clipig.engine.loop import Optimization
+from clipig.engine.memory import memory_faults
 from clipig.plan.plan import Phase
 from clipig.session import Group, Session
 
@@ -27,11 +28,12 @@ class Estimate:
     peak_bytes: int
 
 
+@memory_faults()
 def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     """Make `tries` steps of each phase and count up.
 
     Phases of the same size and number of views are tried once. Loads the
-    weights. Raises what loading raises.
+    weights. Raises what loading raises, and `DeviceError` if the memory is exhausted.
     """
     needed = session.inputs(group.plan)
     running = Optimization(
