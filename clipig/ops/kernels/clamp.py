@@ -12,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clipig.ops.kernels.cache_blocks import pieces
-
 # Just outside 0..1, since hardtanh lets no gradient pass at its very ends; and just below zero.
 _LOW, _HIGH = -1e-30, 1.0 + 2.0**-23
 _BELOW_ZERO = -1.2e-38
@@ -51,13 +49,9 @@ class _Inward(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Tensor:
         x, grad = ctx.saved_tensors[0], grads[0].contiguous()
-        out = torch.empty_like(grad)
-        for piece, given, passed in pieces(x, grad, out):
-            # descent moves against the gradient: outside, signs that differ lead further out
-            outward = piece.clamp(0, 1).sub_(piece).mul_(given).neg_()
-            torch.ops.aten.threshold_backward.grad_input(
-                given, outward, _BELOW_ZERO, grad_input=passed
-            )
+        # descent moves against the gradient: outside, signs that differ lead further out
+        outward = x.clamp(0, 1).sub_(x).mul_(grad).neg_()
+        out: Tensor = torch.ops.aten.threshold_backward(grad, outward, _BELOW_ZERO)
         return out
 
 
@@ -65,6 +59,6 @@ def clamp_inward(x: Tensor) -> Tensor:
     """Clamp to 0..1; outside, only gradient that leads back inside passes.
 
     A plain clamp has no gradient outside, so a pixel that left the range would
-    never come back (fault W15 of the original).
+    never come back; the original's did not.
     """
     return _Inward.apply(x.contiguous())  # type: ignore[no-any-return]
