@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.ops.base import numbers_of
+from clipig.ops.kernels.resizing import resize
 from clipig.ops.transforms import TRANSFORMS
 from clipig.ops.transforms.base import Transform
 from clipig.ops.transforms.chain import Chain
@@ -72,6 +73,34 @@ def views_job(
     return job
 
 
+def one_by_one(
+    ops: list[Transform], runs: int, views: int, canvas: int, final: int, device: torch.device
+) -> Callable[[], object]:
+    """The same, with a sampling for each transform and a resize at last: nothing is fused."""
+    steps = []
+    size = (canvas, canvas)
+    for op in ops:
+        p = bound(op, device)
+        out = op.out_size(size, p)
+        steps.append((p, Chain.arrange([op], [p], size, out)))
+        size = out
+    source = torch.rand(runs, 3, canvas, canvas, device=device, requires_grad=True)
+    draw = Draw(range(runs * views), device)
+    weight = torch.rand(1, 1, 3, final, final, device=device)
+
+    def job() -> None:
+        source.grad = None
+        made = source[:, None].expand(-1, views, -1, -1, -1)
+        for number, (p, chain) in enumerate(steps):
+            flat = made.flatten(0, 1)  # each view is an image of its own from here on
+            drawn = [ViewDraw(draw, number, 0, 1)]
+            made = chain.run(flat, [p], drawn, 1)[:, 0].unflatten(0, (runs, views))
+        made = resize(made.flatten(0, 1), (final, final)).unflatten(0, (runs, views))
+        (made * weight).sum().backward()
+
+    return job
+
+
 def turned_grid(runs: int, views: int, size: int, device: torch.device) -> Tensor:
     angle = (torch.rand(runs * views, device=device) - 0.5)
     zero = torch.zeros_like(angle)
@@ -104,6 +133,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--unfused", action="store_true",
+                        help="also do the transforms one by one, each with its own sampling")
     options = parser.parse_args()
     device = torch.device(options.device)
     torch.set_num_threads(options.threads)
@@ -130,6 +161,9 @@ def main() -> None:
         job = views_job(ops, runs, views, canvas, final, device)
         label = f"{name} R={runs} N={views} {canvas} -> {final}"
         print(f"  {label:42s} {timed(job, repeats, device)}")
+        if options.unfused:
+            job = one_by_one(ops, runs, views, canvas, final, device)
+            print(f"  {'  one by one':42s} {timed(job, repeats, device)}")
 
     print("\nreading only, forward and backward")
     for runs, views, canvas, size in (

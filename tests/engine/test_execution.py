@@ -24,7 +24,7 @@ from clipig.engine.memory import MemoryFit, fit, footprint, free_memory
 from clipig.engine.window import Window, tensors
 from clipig.jobs.bench import measure
 from clipig.ops.kernels.clamp import clamp_inward, clamp_unit
-from clipig.ops.kernels.tones import Tone, Touch
+from clipig.ops.kernels.tones import Tone
 from clipig.ops.optimizers import OPTIMIZERS
 from clipig.plan.compiler import compile
 from clipig.plan.plan import Plan
@@ -99,10 +99,10 @@ def test_windows_hold_every_step(
     """Each step finds its own rows, in any order, whether it comes alone or is held."""
     made: list[tuple[int, int]] = []
 
-    def make(begin: int, steps: int) -> tuple[Touch]:
+    def make(begin: int, steps: int) -> tuple[Tone]:
         made.append((begin, steps))
         numbers = torch.arange(begin, begin + steps).repeat_interleave(2) * 10
-        return (Touch(Tone((numbers + torch.arange(2).repeat(steps)).view(-1, 1, 1, 1, 1))),)
+        return (Tone((numbers + torch.arange(2).repeat(steps)).view(-1, 1, 1, 1, 1)),)
 
     monkeypatch.setattr(ahead, "STEPS", count)
     window = Window(make, first, last, 2, 4, torch.device("cpu"))
@@ -110,9 +110,9 @@ def test_windows_hold_every_step(
     for step in [*range(first, last), first, last - 1]:
         window.hold(step)
         for (part,) in (window.at(step), window.read(torch.tensor(step)) or ()):
-            assert isinstance(part, Touch)
-            assert part.tone.scale is not None
-            assert part.tone.scale.flatten().tolist() == [10 * step, 10 * step + 1]
+            assert isinstance(part, Tone)
+            assert part.scale is not None
+            assert part.scale.flatten().tolist() == [10 * step, 10 * step + 1]
     assert all(first <= begin and begin + steps <= last for begin, steps in made)
 
 

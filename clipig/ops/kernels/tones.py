@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from clipig.ops.kernels.clamp import clamp_unit
-from clipig.rng import Slices
 
 
 @dataclass(frozen=True)
@@ -64,21 +63,12 @@ def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 class Grain:
     """Noise to be added: `values` `[R|1, N|1, 3|1, H, W]` * `strength` `[R|1, N|1, 3|1, 1, 1]`."""
 
-    values: Tensor | Slices
+    values: Tensor
     strength: Tensor
 
     def added(self, views: Tensor) -> Tensor:
         """The views `[R, N, 3, H, W]` with the noise."""
-        values = self.values.all() if isinstance(self.values, Slices) else self.values
-        return torch.addcmul(views, values, self.strength)
-
-
-@dataclass(frozen=True)
-class Touch:
-    """Tones, and noise after them if its numbers are known beforehand."""
-
-    tone: Tone
-    grain: Grain | None = None
+        return torch.addcmul(views, self.values, self.strength)
 
 
 def touched(

@@ -79,10 +79,6 @@ class Graining(Pixelwise):
 
     random: ClassVar[bool] = True
 
-    def known_ahead(self, size: Shape) -> bool:
-        """Whether `sample` draws but a few numbers for views of a size."""
-        return False
-
     @abstractmethod
     def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         """The noise for views of a size."""

@@ -19,14 +19,14 @@ from torch import Tensor
 
 from clipig.ops.kernels.resizing import reduction_gain
 from clipig.ops.kernels.sampling import Route, Shape, Stage, follow, resize_stages, route
-from clipig.ops.kernels.tones import Grain, Tone, Touch, touched
+from clipig.ops.kernels.tones import Grain, Tone, touched
 from clipig.ops.transforms.base import Geometry, Graining, Params, Pixelwise, Toning, Transform
 from clipig.rng import ViewDraw
 
 T = TypeVar("T")
 ByOp = Sequence[T] | Mapping[int, T]
 """One value for each transform, or for some of them, by index in the list."""
-Part = Route | Touch | None
+Part = Route | Tone | None
 """The part of a segment that does not depend on pixels; None: the segment needs its own
 parameters and random numbers in each step."""
 
@@ -100,8 +100,7 @@ class Chain:
         """Indices of the transforms that `prepare` leaves to `run`."""
         return frozenset(
             i for s in self.segments for i in s.ops
-            if not isinstance(self.ops[i], Geometry | Toning | Graining)
-            or (isinstance(self.ops[i], Graining) and not self._known_ahead(s))
+            if not isinstance(self.ops[i], Geometry | Toning)
         )
 
     def prepare(
@@ -124,9 +123,7 @@ class Chain:
                 stages = self._stages(segment, params, draws, like)
                 parts.append(route(stages, segment.size, segment.out, like))
             elif isinstance(self.ops[segment.ops[0]], Toning | Graining):
-                ahead = self._known_ahead(segment)
-                grain = self._grain(segment, params, draws) if ahead else None
-                parts.append(Touch(self._tone(segment, params, draws), grain))
+                parts.append(self._tone(segment, params, draws))
             else:
                 parts.append(None)
         return tuple(parts)
@@ -154,10 +151,10 @@ class Chain:
         masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
         clamped = not clamp
         for segment, part in zip(self.segments, parts, strict=True):
-            if isinstance(part, Touch):
-                grain = part.grain or self._grain(segment, params, draws)
+            if isinstance(part, Tone):
+                grain = self._grain(segment, params, draws)
                 last = clamp and segment is self.segments[-1]
-                pixels = _touched(pixels, views, part.tone, grain, masks, last)
+                pixels = _touched(pixels, views, part, grain, masks, last)
                 clamped, masks = clamped or last, ()
                 continue
             if masks:
@@ -169,11 +166,6 @@ class Chain:
         if masks or not clamped:
             pixels = _touched(pixels, views, Tone(), None, masks, not clamped)
         return _spread(pixels, views)
-
-    def _known_ahead(self, segment: Segment) -> bool:
-        """Whether the noise at the end of a segment can be prepared."""
-        op = self.ops[segment.ops[-1]]
-        return isinstance(op, Graining) and op.known_ahead(segment.size)
 
     def _stages(
         self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw], like: Tensor

@@ -11,26 +11,23 @@ from clipig.ops.base import Color, Deviation, Factor, Numbers, Size, Value, cons
 from clipig.ops.kernels.resizing import Shape, resize
 from clipig.ops.kernels.tones import Grain
 from clipig.ops.transforms.base import Graining, Params, Pixelwise, color
-from clipig.rng import ViewDraw, in_bank
+from clipig.rng import ViewDraw
 
 
-class _Banked(Graining):
-    """Normal noise of one strength per channel, cut from the bank."""
+class _Normal(Graining):
+    """Normal noise of one strength per channel."""
 
     channels: ClassVar[int]
     commutes: ClassVar[str] = "noise"
 
-    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
-        return (draw.grain(self.channels, *size),)
-
-    def known_ahead(self, size: Shape) -> bool:
-        return in_bank(self.channels, *size)
+    def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
+        return (draw.normal(self.channels, *size),)
 
     def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
         return Grain(drawn[0], color(p.std))
 
 
-class Noise(_Banked):
+class Noise(_Normal):
     """Add normal noise to every pixel and channel.
 
     Example:
@@ -45,7 +42,7 @@ class Noise(_Banked):
     """standard deviation for red, green and blue"""
 
 
-class BwNoise(_Banked):
+class BwNoise(_Normal):
     """Add normal noise that is the same for all channels.
 
     Example:
