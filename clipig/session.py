@@ -14,7 +14,7 @@ import contextlib
 import io
 import secrets
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -40,8 +40,7 @@ from clipig.images import load_image, load_rgba, to_pil
 from clipig.plan.compiler import compile
 from clipig.plan.grouping import run_sets
 from clipig.plan.plan import Plan
-
-Progress = Callable[[int, int | None], None]
+from clipig.web import BytesDone
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class Session:
     """bytes that a batch may use; None: most of what is free"""
     settings: Execution = field(default_factory=Execution)
     """what changes time and memory only"""
-    progress: Progress | None = None
+    progress: BytesDone | None = None
     """called while weights are downloaded with the bytes so far and the total, if it is known"""
     prompts: PromptCache = field(default_factory=lambda: PromptCache(_square, load_bridge))
     """embeddings of texts and image prompts"""

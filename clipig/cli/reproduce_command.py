@@ -28,7 +28,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     from clipig.outputs.metadata import PREFIX
     from clipig.outputs.pictures import Files
     from clipig.outputs.places import choose, claim
-    from clipig.outputs.progress import Progress
+    from clipig.outputs.progress import ProgressBar
     from clipig.session import Session
 
     texts = read_metadata(picture)
@@ -52,7 +52,7 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
     text = dump(experiments[0], header=f"from {Path(picture).name}")
     atomic_write(place.config, text)
     files = Files(place, experiments, text, 0)
-    sinks: list[Sink] = [files] if quiet else [files, Progress(1)]
+    sinks: list[Sink] = [files] if quiet else [files, ProgressBar(1)]
     interrupted = tell(session.render(experiments), sinks)
     if 0 in files.pictures:
         click.echo(str(files.pictures[0]))

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from clipig.engine.events import Event
     from clipig.engine.state import State
     from clipig.outputs import Sink
-    from clipig.outputs.places import Place
+    from clipig.outputs.places import RunFiles
     from clipig.session import Group, Session
 
 
@@ -189,7 +189,7 @@ class Request:
         last = self.configs[-1]
         return "output" if last == "-" else Path(last).stem
 
-    def place(self, loaded: Loaded) -> Place:
+    def place(self, loaded: Loaded) -> RunFiles:
         """Where to write, the number that keeps it from overwriting not yet added."""
         from clipig.outputs.places import choose
 
@@ -247,7 +247,7 @@ def resume(request: Request) -> None:
         _go_on(request, place)
 
 
-def _go_on(request: Request, place: Place) -> None:
+def _go_on(request: Request, place: RunFiles) -> None:
     from clipig.config.dump import dump
     from clipig.config.load import load
     from clipig.files import atomic_write, read_text
@@ -276,9 +276,9 @@ def _go_on(request: Request, place: Place) -> None:
             float(about.get("seconds", 0)), stages)
 
 
-def _interrupted(request: Request) -> Place:
+def _interrupted(request: Request) -> RunFiles:
     """The interrupted run that is meant. Raises `OutputError` or `UsageError`."""
-    from clipig.outputs.places import Place, unfinished
+    from clipig.outputs.places import RunFiles, unfinished
 
     if not request.is_folder:
         wanted = request.place(request.load())
@@ -292,11 +292,11 @@ def _interrupted(request: Request) -> Place:
     found = sorted(folder.glob("*.checkpoint"), key=lambda p: p.stat().st_mtime)
     if not found:
         raise OutputError(f"nothing to resume: no checkpoint was found in {folder}")
-    return Place(folder, found[-1].name.removesuffix(".checkpoint"))
+    return RunFiles(folder, found[-1].name.removesuffix(".checkpoint"))
 
 
 def _longer(
-    request: Request, session: Session, saved: Experiment, place: Place
+    request: Request, session: Session, saved: Experiment, place: RunFiles
 ) -> Experiment | None:
     """The experiment with more epochs than were saved, if that is all that differs.
 
@@ -377,7 +377,7 @@ def _header(request: Request, groups: Sequence[Group]) -> str:
 
 
 def _render(
-    options: RunOptions, session: Session, experiments: Sequence[Experiment], place: Place,
+    options: RunOptions, session: Session, experiments: Sequence[Experiment], place: RunFiles,
     text: str, state: State | None = None,
     rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
     stages: str = "",
@@ -385,17 +385,17 @@ def _render(
     """Run what is not done yet and tell the sinks."""
     from clipig.outputs.animation import Animation
     from clipig.outputs.pictures import Files
-    from clipig.outputs.progress import Progress
-    from clipig.outputs.statistics import Statistics
+    from clipig.outputs.progress import ProgressBar
+    from clipig.outputs.statistics import StatisticsTable
 
     first = experiments[0]
     files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds,
                   stages=stages)
     sinks: list[Sink] = [files]
     if not options.quiet and first.verbose > 0:
-        sinks.append(Progress(len(experiments)))
+        sinks.append(ProgressBar(len(experiments)))
     if options.verbose or (first.verbose >= 3 and not options.quiet):
-        sinks.append(Statistics(live=True))
+        sinks.append(StatisticsTable(live=True))
     animation = None
     if options.video:
         kind = options.video

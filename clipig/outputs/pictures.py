@@ -19,7 +19,7 @@ from clipig.images import save_indexed_png, save_png
 from clipig.ops.canvases import Picture
 from clipig.outputs.checkpoints import save_state
 from clipig.outputs.metadata import PREFIX, metadata
-from clipig.outputs.places import Place
+from clipig.outputs.places import RunFiles
 from clipig.session import Group
 
 
@@ -34,7 +34,7 @@ class Files:
     """
 
     def __init__(
-        self, place: Place, experiments: Sequence[Experiment], config: str,
+        self, place: RunFiles, experiments: Sequence[Experiment], config: str,
         interval: int | float = 20.0, patience: float | None = None, done: Sequence[int] = (),
         seconds: float = 0.0, stages: str = "",
     ):

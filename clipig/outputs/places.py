@@ -15,7 +15,7 @@ RENDERS = "renders"
 
 
 @dataclass(frozen=True)
-class Place:
+class RunFiles:
     """The files of one call of `clipig run`, all beginning with the same stem."""
 
     folder: Path
@@ -56,20 +56,20 @@ class Place:
         return self.picture(row, rows).with_suffix(f".{kind}")
 
 
-def choose(output: str | None, name: str) -> Place:
+def choose(output: str | None, name: str) -> RunFiles:
     """The place that a user means: `DIR/`, `FILE.png`, or nothing (`renders/NAME/NAME`)."""
     if not output or output == "./":
-        return Place(Path(RENDERS) / slug(name), slug(name))
+        return RunFiles(Path(RENDERS) / slug(name), slug(name))
     path = Path(output).expanduser()
     if output.endswith(("/", os.sep)) or path.is_dir():
-        return Place(path, slug(name))
+        return RunFiles(path, slug(name))
     suffix = path.suffix.lower()
     if suffix not in ("", ".png"):
         raise OutputError(f"{output}: clipig writes .png files, not {suffix}")
-    return Place(path.parent, path.stem if suffix else path.name)
+    return RunFiles(path.parent, path.stem if suffix else path.name)
 
 
-def claim(place: Place) -> Place:
+def claim(place: RunFiles) -> RunFiles:
     """Make the folder and reserve a free stem in it (`stem`, `stem-2`, `stem-3` ...).
 
     Every file that a run may write begins with its stem, so a stem is free if no file has
@@ -81,7 +81,7 @@ def claim(place: Place) -> Place:
     make_folder(place.folder)
     remove_litter(place.folder)
     for path in numbered(place.folder / place.stem):
-        found = Place(place.folder, path.name)
+        found = RunFiles(place.folder, path.name)
         try:
             if _taken(found):
                 continue
@@ -94,13 +94,13 @@ def claim(place: Place) -> Place:
     raise AssertionError("names never end")
 
 
-def _taken(place: Place) -> bool:
+def _taken(place: RunFiles) -> bool:
     """Whether any file of that stem is there: `art.png`, `art_012.png`, `art.transparent.png`."""
     pattern = re.compile(re.escape(place.stem) + r"(_\d+)?(\..*)?", re.I | re.S)
     return any(pattern.fullmatch(entry.name) for entry in os.scandir(place.folder))
 
 
-def unfinished(place: Place) -> Place | None:
+def unfinished(place: RunFiles) -> RunFiles | None:
     """The latest run of this place that was interrupted: it has a checkpoint or no picture."""
     if not place.folder.is_dir():
         return None
@@ -111,4 +111,4 @@ def unfinished(place: Place) -> Place | None:
     if not found:
         return None
     newest = max(found, key=lambda p: p.stat().st_mtime)
-    return Place(place.folder, newest.name[: -len(".checkpoint")])
+    return RunFiles(place.folder, newest.name[: -len(".checkpoint")])

@@ -13,7 +13,7 @@ LOOK = 0.2
 """Seconds between two readings of the device."""
 
 
-class Progress:
+class ProgressBar:
     """A bar with epoch, similarity, learning rate, resolution and time left."""
 
     def __init__(self, runs: int, stream: TextIO | None = None):

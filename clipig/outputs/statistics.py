@@ -18,7 +18,7 @@ WINDOW = 30
 """Steps over which losses and similarities are averaged, as in the original."""
 
 
-class Statistics:
+class StatisticsTable:
     """Keeps the last reports and prints them, at the end and every few seconds if `live`."""
 
     def __init__(self, live: bool = False, stream: TextIO | None = None, pause: float = 4.0):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipig.outputs.places import Place, choose, claim
+from clipig.outputs.places import RunFiles, choose, claim
 from tests.support.program import SMALL, command, environment, program
 
 
@@ -18,7 +18,7 @@ from tests.support.program import SMALL, command, environment, program
 ])
 def test_a_stem_is_taken_when_any_file_of_a_run_has_it(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_text("the user's")
-    found = claim(Place(tmp_path, "art"))
+    found = claim(RunFiles(tmp_path, "art"))
     assert found.stem == "art-2"
     assert (tmp_path / name).read_text() == "the user's"
 
@@ -26,7 +26,7 @@ def test_a_stem_is_taken_when_any_file_of_a_run_has_it(tmp_path: Path, name: str
 @pytest.mark.parametrize("name", ["artist.png", "art-2x.png", "my-art.png", "art-7.png"])
 def test_names_that_only_look_alike_take_nothing(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
-    assert claim(Place(tmp_path, "art")).stem == "art"
+    assert claim(RunFiles(tmp_path, "art")).stem == "art"
 
 
 def test_configs_with_names_of_another_script_have_places_of_their_own() -> None:
