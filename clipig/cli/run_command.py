@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from clipig.engine.events import Event
     from clipig.engine.state import State
     from clipig.outputs import Sink
+    from clipig.outputs.checkpoints import SavedRun
     from clipig.outputs.places import RunFiles
     from clipig.session import Group, Session
 
@@ -251,7 +251,7 @@ def _go_on(request: Request, place: RunFiles) -> None:
     from clipig.config.dump import dump
     from clipig.config.load import load
     from clipig.files import atomic_write, read_text
-    from clipig.outputs.checkpoints import load_state
+    from clipig.outputs.checkpoints import load_state, read_saved_run
     from clipig.outputs.pictures import cut_trace
 
     text = read_text(place.config)
@@ -259,21 +259,20 @@ def _go_on(request: Request, place: RunFiles) -> None:
     session = request.session()
     saved = load(str(place.config))
     longer = _longer(request, session, saved, place)
-    stages = about.get("stages", "")
+    experiments = session.settle(longer or saved)
+    run = read_saved_run(place.checkpoint, about, len(experiments), len(state.alive))
     if longer is not None:
-        stages = "; ".join([*stages.split("; "), f"epochs {saved.epochs.plain()} until step "
+        stages = "; ".join([*run.stages.split("; "), f"epochs {saved.epochs.plain()} until step "
                             f"{state.step}"]).removeprefix("; ")
+        run = replace(run, stages=stages)
         text = dump(longer, header=f"made by clipig with more epochs on the way ({stages})")
         atomic_write(place.config, text)
-    experiments = session.settle(longer or saved)
-    done, rows = json.loads(about["done"]), json.loads(about["rows"])
     if not request.options.quiet:
         click.echo(f"resuming {place.config.with_suffix('')} after {state.step} steps", err=True)
-    groups = session.plan([experiments[r] for r in rows])
+    groups = session.plan([experiments[r] for r in run.rows])
     _introduce(request.options, groups)
     cut_trace(place.trace, groups[0].plan.start + state.step)
-    _render(request.options, session, experiments, place, text, state, rows, done,
-            float(about.get("seconds", 0)), stages)
+    _render(request.options, session, experiments, place, text, state, run)
 
 
 def _interrupted(request: Request) -> RunFiles:
@@ -378,19 +377,16 @@ def _header(request: Request, groups: Sequence[Group]) -> str:
 
 def _render(
     options: RunOptions, session: Session, experiments: Sequence[Experiment], place: RunFiles,
-    text: str, state: State | None = None,
-    rows: Sequence[int] | None = None, done: Sequence[int] = (), seconds: float = 0.0,
-    stages: str = "",
+    text: str, state: State | None = None, saved: SavedRun | None = None,
 ) -> None:
-    """Run what is not done yet and tell the sinks."""
+    """Run what is not done yet, beginning with the batch of `state`, and report to the sinks."""
     from clipig.outputs.animation import Animation
     from clipig.outputs.pictures import Files
     from clipig.outputs.progress import ProgressBar
     from clipig.outputs.statistics import StatisticsTable
 
     first = experiments[0]
-    files = Files(place, experiments, text, first.snapshot_interval, done=done, seconds=seconds,
-                  stages=stages)
+    files = Files(place, experiments, text, first.snapshot_interval, saved=saved)
     sinks: list[Sink] = [files]
     if not options.quiet and first.verbose > 0:
         sinks.append(ProgressBar(len(experiments)))
@@ -401,9 +397,9 @@ def _render(
         kind = options.video
         animation = Animation(kind, lambda row: place.animation(row, len(experiments), kind))
         sinks.append(animation)
-    left = [r for r in range(len(experiments)) if r not in done]
-    parts = [list(rows)] if rows else []
-    parts.append([r for r in left if not rows or r not in rows])
+    begun = saved.rows if saved else ()
+    known = {*begun, *(saved.done if saved else ())}
+    parts = [begun, [r for r in range(len(experiments)) if r not in known]]
     interrupted = tell(_events(session, experiments, parts, state), sinks)
     for row in sorted(files.pictures):
         click.echo(str(files.pictures[row]))

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -17,8 +20,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from clipig.engine.state import State
-from clipig.errors import OutputError
-from clipig.files import atomic_write
+from clipig.errors import InputError, OutputError
+from clipig.files import atomic_write, open_input
 
 FORMAT = "clipig-checkpoint-1"
 
@@ -45,13 +48,110 @@ def save_state(path: Path, state: State, config: str, extra: dict[str, str] | No
     atomic_write(path, data)
 
 
+@dataclass(frozen=True)
+class SavedRun:
+    """What a checkpoint of `clipig run` says beside the state of its batch."""
+
+    rows: tuple[int, ...]
+    """runs of the batch, as indices of the config's runs"""
+    done: tuple[int, ...] = ()
+    """runs that were finished before"""
+    seconds: float = 0.0
+    """spent so far"""
+    stages: str = ""
+    """what earlier parts were made with, if not with this config"""
+    since_snapshot: float | None = None
+    """seconds since the last snapshot, None if there was none"""
+
+    def texts(self) -> dict[str, str]:
+        """The texts of a checkpoint, for `read_saved_run`."""
+        since = {} if self.since_snapshot is None else {
+            "since_snapshot": f"{self.since_snapshot:.3f}"
+        }
+        return {
+            "rows": json.dumps(self.rows), "done": json.dumps(self.done),
+            "seconds": f"{self.seconds:.3f}", "stages": self.stages, **since,
+        }
+
+
+def read_saved_run(path: Path, about: Mapping[str, str], runs: int, batch: int) -> SavedRun:
+    """Check and read the texts of a run's checkpoint.
+
+    Args:
+        path: The checkpoint, for messages.
+        about: Its texts, from `load_state`.
+        runs: How many runs the config has.
+        batch: How many runs the state has.
+
+    Returns:
+        The checked values.
+
+    Raises:
+        OutputError: One is missing, of another type or out of range; names it.
+    """
+    rows = _indices(path, about, "rows", runs)
+    done = _indices(path, about, "done", runs)
+    if len(rows) != batch:
+        raise OutputError(f"{path}: rows: found {len(rows)} runs, expected the state's {batch}")
+    if both := sorted(set(rows) & set(done)):
+        raise OutputError(f"{path}: done: run {both[0]} is unfinished, too (rows)")
+    since = _seconds(path, about, "since_snapshot") if "since_snapshot" in about else None
+    return SavedRun(
+        rows, done, _seconds(path, about, "seconds"), about.get("stages", ""), since
+    )
+
+
+def _indices(path: Path, about: Mapping[str, str], key: str, runs: int) -> tuple[int, ...]:
+    """Different indices below `runs`. Raises `OutputError`."""
+    text = about.get(key, "nothing")
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if (
+        not isinstance(found, list)
+        or not all(type(row) is int and 0 <= row < runs for row in found)
+        or len(set(found)) < len(found)
+    ):
+        raise OutputError(
+            f"{path}: {key}: found {text[:80]}, expected a list of indices from 0 to {runs - 1}"
+        )
+    return tuple(found)
+
+
+def _seconds(path: Path, about: Mapping[str, str], key: str) -> float:
+    text = about.get(key, "nothing")
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found < math.inf:
+        raise OutputError(f"{path}: {key}: found {text[:80]}, expected seconds, 0 or more")
+    return found
+
+
 def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:
-    """The state that was saved for this config, and the extra texts. Raises `OutputError`."""
+    """Read a state and check that it belongs to a config.
+
+    Args:
+        path: The checkpoint.
+        config: The text of the config beside it.
+
+    Returns:
+        The state and the extra texts that were saved with it.
+
+    Raises:
+        OutputError: It does not exist, is damaged, or belongs to another config.
+    """
+    try:
+        open_input(path).close()  # a pipe is refused before it makes the reader wait
+    except InputError as fault:
+        raise OutputError(str(fault)) from fault
     try:
         with safe_open(path, framework="pt") as file:
             about = dict(file.metadata() or {})
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as fault:
+    except (OSError, ValueError, SafetensorError) as fault:
         raise OutputError(f"{path}: cannot be read: {fault}") from fault
     if about.get("format") != FORMAT:
         raise OutputError(f"{path}: not a checkpoint of this version of clipig")
@@ -70,11 +170,17 @@ def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:
             for key, tensor in _below(tensors, "fair/").items()
             for target, encoder in [key.split("/")]
         }
+        step = int(about["step"])
+        alive, average = tensors["alive"], tensors.get("average")
+        if step < 0 or height < 1 or width < 1:
+            raise ValueError("step or size out of range")
+        if alive.ndim != 1 or not len(alive) or (average is not None and average.ndim != 4):
+            raise ValueError("alive or average of another shape")
         state = State(
-            int(about["step"]), (int(height), int(width)), _below(tensors, "canvas/"), optimizer,
-            tensors.get("average"), tensors["alive"].to(torch.bool), fair,
+            step, (int(height), int(width)), _below(tensors, "canvas/"), optimizer,
+            average, alive.to(torch.bool), fair,
         )
-    except (KeyError, ValueError, TypeError) as fault:
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError) as fault:
         raise OutputError(f"{path}: is damaged ({fault})") from fault
     return state, about
 

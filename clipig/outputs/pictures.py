@@ -13,11 +13,11 @@ from torch import Tensor
 
 from clipig.config.schema import Experiment
 from clipig.engine.events import Event, Finished, Step, Unsettled
-from clipig.errors import OutputError, UsageError
-from clipig.files import atomic_write, make_folder
+from clipig.errors import InputError, OutputError, UsageError
+from clipig.files import atomic_write, make_folder, read_bytes
 from clipig.images import save_indexed_png, save_png
 from clipig.ops.canvases import Picture
-from clipig.outputs.checkpoints import save_state
+from clipig.outputs.checkpoints import SavedRun, save_state
 from clipig.outputs.metadata import PREFIX, metadata
 from clipig.outputs.places import RunFiles
 from clipig.session import Group
@@ -35,21 +35,22 @@ class Files:
 
     def __init__(
         self, place: RunFiles, experiments: Sequence[Experiment], config: str,
-        interval: int | float = 20.0, patience: float | None = None, done: Sequence[int] = (),
-        seconds: float = 0.0, stages: str = "",
+        interval: int | float = 20.0, patience: float | None = None, saved: SavedRun | None = None,
     ):
-        self.stages = stages
+        now = time.monotonic()
+        self.stages = saved.stages if saved else ""
         self.place, self.rows, self.config = place, len(experiments), config
         self.interval = interval
         self.patience = _patience() if patience is None else patience
-        self.done = list(done)
+        self.done = list(saved.done) if saved else []
         self.pictures: dict[int, Path] = {}
         self.more: list[Path] = []
         """files beside the pictures: transparent ones, indexed ones"""
         self.similarities: dict[int, float] = {}
-        self._began = time.monotonic() - seconds
-        self._shot_step, self._shot_time = -1, time.monotonic()
-        self._saved = time.monotonic()
+        self._began = now - (saved.seconds if saved else 0.0)
+        since = saved.since_snapshot if saved else None
+        self._shot: float | None = None if since is None else now - since
+        self._saved = now
         self._last: tuple[Group, Step] | None = None
         self._pending: list[tuple[Group, Step]] = []
 
@@ -89,13 +90,13 @@ class Files:
     def _due(self, event: Step) -> bool:
         if not self.interval:
             return False
-        first = self._shot_step < 0
-        if isinstance(self.interval, int):
-            due = first or event.step - self._shot_step >= self.interval
+        now = time.monotonic()
+        if isinstance(self.interval, int):  # by the step alone, so that a resume changes nothing
+            due = (event.step - 1) % self.interval == 0
         else:
-            due = first or time.monotonic() - self._shot_time >= self.interval
+            due = self._shot is None or now - self._shot >= self.interval
         if due:
-            self._shot_step, self._shot_time = event.step, time.monotonic()
+            self._shot = now
         return due
 
     def _write_snapshots(self, group: Group, event: Step) -> None:
@@ -131,11 +132,9 @@ class Files:
         self._flush()
         if not self.place.config.exists():
             atomic_write(self.place.config, self.config)
-        extra = {
-            "rows": json.dumps(list(group.rows)), "done": json.dumps(self.done),
-            "seconds": f"{self.seconds:.3f}", "stages": self.stages,
-        }
-        save_state(self.place.checkpoint, event.state(), self.config, extra)
+        since = None if self._shot is None else time.monotonic() - self._shot
+        saved = SavedRun(tuple(group.rows), tuple(self.done), self.seconds, self.stages, since)
+        save_state(self.place.checkpoint, event.state(), self.config, saved.texts())
         self._saved = time.monotonic()
 
     def _flush(self) -> None:
@@ -179,17 +178,25 @@ def _record(group: Group, event: Step) -> dict[str, object]:
 
 
 def cut_trace(path: Path, step_epoch: int) -> None:
-    """Drop the lines of a trace from an epoch on, which will be made again, and doubles."""
-    if not path.exists():
-        return
+    """Drop the lines of a trace from an epoch on, which will be made again, and doubles.
+
+    Lines that are no records (one cut short by a crash) are dropped, too.
+
+    Raises:
+        OutputError: It is no file that can be read, or cannot be written.
+    """
+    try:
+        data = read_bytes(path) if os.path.lexists(path) else b""
+    except InputError as fault:
+        raise OutputError(str(fault)) from fault
     kept = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in data.decode("utf-8", errors="replace").splitlines():
         try:
             record = json.loads(line)
             if record["epoch"] < step_epoch:
                 kept[str(record.get("runs")), record["epoch"]] = line
-        except (ValueError, KeyError, TypeError):
-            break  # a line cut short by a crash
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            continue
     atomic_write(path, "".join(f"{line}\n" for line in kept.values()))
 
 

@@ -460,3 +460,13 @@ def test_more_epochs_go_on_longer_and_the_picture_says_so(cut_run: Path) -> None
     assert about["clipig stages"] == "epochs 20 until step 7"
     again = clipig("reproduce", "cut/long.png", "-o", "again.png", cwd=cut_run).stderr
     assert "continued with other epochs" in again
+
+
+def test_the_snapshots_of_a_resumed_run_are_those_of_a_whole_one(folder: Path) -> None:
+    often = SMALL.replace("epochs: 4", "epochs: 20").replace("interval: 0", "interval: 3")
+    (folder / "long.yaml").write_text(often)
+    in_a_step(folder, "SIGTERM", 1, "10")
+    clipig("run", "long.yaml", "-o", "cut/", "--resume", "-q", cwd=folder)
+    clipig("run", "long.yaml", "-o", "whole/", "-q", cwd=folder)
+    names = [sorted(p.name for p in folder.glob(f"{d}/*/*.png")) for d in ("cut", "whole")]
+    assert names[0] == names[1] == [f"{e:05d}.png" for e in range(0, 20, 3)]
