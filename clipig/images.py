@@ -262,6 +262,7 @@ def _text_chunks(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"sRGB", b"\0")
     for key, value in metadata.items():
+        value = value.encode("utf-8", errors="backslashreplace").decode()  # halves of pairs
         if not _KEY.fullmatch(key) or key != key.strip():
             raise ImageError(f"{key!r} is no PNG keyword (1 to 79 Latin letters)")
         # tEXt is Latin-1 without control characters but newline; iTXt is UTF-8.

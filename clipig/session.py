@@ -333,7 +333,8 @@ def starts(plan: Plan) -> Tensor | None:
     """
     first = plan.experiment.init
     if first.image_tensor is not None:
-        return torch.stack([_tensor(e.init.image_tensor) for e in plan.experiments])
+        tensors = [_tensor(e.init.image_tensor) for e in plan.experiments]
+        return torch.stack([_cropped(tensor, plan.phases[0].size) for tensor in tensors])
     if first.image is None:
         return None
     size = plan.init.fixed.get("resolution") or plan.phases[0].size
@@ -364,6 +365,15 @@ def _tensor(nested: object) -> Tensor:
             return tensor
     problem = Problem("", 0, 0, "init.image_tensor", "nested numbers [3][height][width] expected")
     raise ConfigError([problem])
+
+
+def _cropped(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The middle of an image `[3, h, w]` that has the aspect of `size`, as files are cropped."""
+    height, width = image.shape[1:]
+    high = min(height, max(1, round(width * size[0] / size[1])))
+    wide = min(width, max(1, round(height * size[1] / size[0])))
+    top, left = (height - high) // 2, (width - wide) // 2
+    return image[:, top : top + high, left : left + wide]
 
 
 def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from clipig.cli.options import engine_options, talk_options
 from clipig.cli.stopping import tell
-from clipig.errors import ImageError
+from clipig.cli.streams import printable
+from clipig.errors import ImageError, InputError, UsageError
+
+if TYPE_CHECKING:
+    from clipig.config.schema import Experiment
 
 
 @click.command(short_help="Make a picture again from what is stored in it.")
 @click.argument("picture", metavar="PIC.png")
 @click.option("-o", "--output", metavar="DIR/|FILE.png",
               help="Where to write; default renders/NAME/.")
+@click.option("--allow", is_flag=True,
+              help="Open the models, images and addresses that the picture's metadata name.")
 @engine_options
 @talk_options
-def command(picture: str, output: str | None, model: str | None, device: str | None,
-            precision: str | None, quiet: bool, verbose: bool) -> None:
-    """Run the config in PIC.png again and say whether the result is the same."""
+def command(picture: str, output: str | None, allow: bool, model: str | None,
+            device: str | None, precision: str | None, quiet: bool, verbose: bool) -> None:
+    """Run the config in PIC.png again and say whether the result is the same.
+
+    The config may be a stranger's: models that are no published names, images and
+    addresses are opened only with --allow.
+    """
     from pathlib import Path
 
     from clipig.config.dump import dump
@@ -36,6 +48,8 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
         raise ImageError(f"{picture}: holds no clipig metadata")
     experiment = load_text(texts[f"{PREFIX}config"], picture)
     wanted = texts.get(f"{PREFIX}model", "")
+    _check_names(picture, experiment, wanted, model, allow)
+    _check_images(picture, experiment, texts.get(f"{PREFIX}images", ""), quiet)
     session = Session(model or (wanted if "," not in wanted else None), device, precision)
     experiments = session.settle(experiment)
     groups = session.plan(experiments)
@@ -68,3 +82,48 @@ def command(picture: str, output: str | None, model: str | None, device: str | N
             steps = round(float((old - new).abs().max()) * 255)
             same = "identical" if steps == 0 else f"differs by at most {steps} of 255 steps"
             click.echo(f"{same} (original: {texts.get(PREFIX + 'epochs', '?')} epochs)", err=True)
+
+
+def _check_names(
+    picture: str, experiment: Experiment, guide: str, model: str | None, allow: bool
+) -> None:
+    """Refuse to open what only the metadata name: they may be a stranger's.
+
+    Raises:
+        UsageError: They name a model that is not published under that name, a file or an
+            address, and `allow` is not given.
+    """
+    from clipig.encoders.names import AUTO, EMBEDDED, OPENAI
+    from clipig.outputs.metadata import image_names
+
+    if allow:
+        return
+    known = {"", AUTO, *EMBEDDED, *OPENAI}
+    models = [] if model else [*(m.name for m in experiment.model), *guide.split(", ")]
+    foreign = list(dict.fromkeys(
+        name for name in [*models, *image_names(experiment)] if name not in known
+    ))
+    if foreign:
+        shown = ", ".join(repr(name[:80]) for name in foreign[:4])
+        more = f" and {len(foreign) - 4} more" if len(foreign) > 4 else ""
+        raise UsageError(
+            f"{picture}: its metadata name {shown}{more}, which would be opened; "
+            "if you trust them: --allow"
+        )
+
+
+def _check_images(picture: str, experiment: Experiment, stored: str, quiet: bool) -> None:
+    """Compare the images that a config reads with what they were. Raises `InputError`."""
+    from clipig.outputs.metadata import image_names, input_image, read_input_images
+    from clipig.web import is_url
+
+    were = {image.name: image for image in read_input_images(stored)}
+    for name in image_names(experiment):
+        now, then = input_image(name), were.get(name)
+        if not now.sha256 and not is_url(name):
+            where = f"; it was {then.path}, sha256 {then.sha256[:12]}" if then else ""
+            raise InputError(
+                printable(f"{picture}: needs the image {name}, which does not exist{where}")
+            )
+        if then and now.sha256 and then.sha256 not in ("", now.sha256) and not quiet:
+            click.echo(printable(f"note: the image {name} is another than it was"), err=True)

@@ -2,15 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from clipig import __version__
 from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
+from clipig.files import file_sha256
+from clipig.ops.constraints.style import Style
+from clipig.web import cached_path, is_url
 
 PREFIX = "clipig "
 """Begins the keywords of our own texts in a PNG."""
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image that an experiment reads: init, mask, image prompt or style reference."""
+
+    name: str
+    """as the config has it: a path or an address"""
+    path: str
+    """where it was, absolute; the address itself for one from the web"""
+    sha256: str
+    """of its bytes, empty if they are not on this disk"""
+
+
+def image_names(experiment: Experiment) -> list[str]:
+    """The paths and addresses of all images that an experiment reads, each once."""
+    return list(dict.fromkeys(name for name in _image_names(experiment) if name))
+
+
+def _image_names(experiment: Experiment) -> Iterator[str | None]:
+    yield experiment.init.image if experiment.init.image_tensor is None else None
+    yield experiment.mask
+    for target in experiment.targets:
+        yield from (f.image for f in target.features if not f.text and not f.texts)
+        yield from (c.image for c in target.constraints if isinstance(c, Style))
+
+
+def input_image(name: str) -> InputImage:
+    """What is known of an image by its name. A missing one has no checksum."""
+    path = cached_path(name) if is_url(name) else Path(name).expanduser()
+    checksum = ""
+    with contextlib.suppress(OSError, ValueError):
+        checksum = file_sha256(path)
+    return InputImage(name, name if is_url(name) else str(path.absolute()), checksum)
+
+
+def read_input_images(text: str) -> list[InputImage]:
+    """The images in a file's metadata; a text that is damaged has none."""
+    with contextlib.suppress(ValueError, TypeError, RecursionError):
+        images = [InputImage(**entry) for entry in json.loads(text)]
+        if all(isinstance(v, str) for image in images for v in asdict(image).values()):
+            return images
+    return []
 
 
 def metadata(
@@ -33,6 +83,7 @@ def metadata(
         text for target in experiment.targets for f in target.features
         for text in ([f.text] if f.text else f.texts or [])
     ]
+    images = [asdict(input_image(name)) for name in image_names(experiment)]
     texts = {
         "Software": f"clipig {__version__}",
         "Description": "; ".join(dict.fromkeys(prompts)),
@@ -46,6 +97,7 @@ def metadata(
         f"{PREFIX}similarity": f"{similarity:.3f}",
         f"{PREFIX}epochs": epochs,
         f"{PREFIX}seconds": "" if seconds is None else f"{seconds:.1f}",
+        f"{PREFIX}images": json.dumps(images, ensure_ascii=False) if images else "",
         f"{PREFIX}config": dump(experiment),
     }
     return {key: value for key, value in texts.items() if value}

@@ -40,7 +40,7 @@ def test_a_saved_run_is_read_as_it_was_written(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("key, text", [
+@pytest.mark.parametrize(("key", "text"), [
     ("rows", "[-1, 2]"), ("rows", "[1, 4]"), ("rows", "[1, 1]"), ("rows", "[1]"), ("rows", "x"),
     ("rows", "[true, 2]"), ("rows", "[1.0, 2]"), ("rows", "{}"), ("rows", "[" * 10000),
     ("done", "[1]"), ("done", "[-1]"), ("done", "null"), ("done", "7"),
