@@ -64,10 +64,11 @@ def command(picture: str, output: str | None, allow: bool, model: str | None,
         )
     place = claim(choose(output, f"{Path(picture).stem}-again"))
     text = dump(experiments[0], header=f"from {Path(picture).name}")
-    atomic_write(place.config, text)
     files = Files(place, experiments, text, 0)
     sinks: list[Sink] = [files] if quiet else [files, ProgressBar(1)]
-    interrupted = tell(session.render(experiments), sinks)
+    with place.working():
+        atomic_write(place.config, text)
+        interrupted = tell(session.render(experiments), sinks)
     if 0 in files.pictures:
         click.echo(str(files.pictures[0]))
     if interrupted:
