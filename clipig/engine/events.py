@@ -29,9 +29,9 @@ class FeatureRating:
 class TargetReport:
     """Details of one target in one step, all on the device.
 
-    `features` and `constraints` are the places in the target's lists of what was
-    active. `ratings` holds one entry per encoder, `terms` `[R, N, C]` what the
-    constraints cost. Means are worked out when somebody asks for them.
+    `features` and `constraints` are indices of the active ones in the target's lists.
+    `ratings` holds one entry per encoder, `terms` `[R, N, C]` the terms of the
+    constraints. Means are computed when they are asked for.
     """
 
     index: int

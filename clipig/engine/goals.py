@@ -138,7 +138,7 @@ def _key(encoder: Encoder, kind: str, what: str) -> Key:
 class Prompts:
     """What views are compared with.
 
-    embeddings  by target: for each encoder those of its features, `[R, F, D]`
+    embeddings  by target: for each encoder `[R, F, D]`, one per feature
     styles      by target and constraint: for each encoder the goals of its layers
     scales      for each encoder `scale` and `zero` of its similarities; none: 100 and 0
     """
@@ -157,7 +157,7 @@ def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) 
 
     Args:
         plan: From `compile`.
-        encoders: Those of `plan.encoders`, loaded.
+        encoders: The encoders of `plan.encoders`, loaded.
         cache: What is in it is not embedded again.
 
     Returns:
@@ -186,7 +186,7 @@ def encode_prompts(plan: Plan, encoders: Sequence[Encoder], cache: PromptCache) 
 
 
 def styles_of(target: Target) -> Iterator[tuple[int, Style]]:
-    """The styles of a target that is not switched off, with their places among the constraints."""
+    """The styles of a target that is not switched off, with their indices among the constraints."""
     for place, node in enumerate(target.constraints if target.active else ()):
         if isinstance(node, Style):
             yield place, node

@@ -26,7 +26,7 @@ WARM = 3
 
 @dataclass(frozen=True)
 class StepOutcome:
-    """What a step tells: loss and similarity `[R]`, details by target."""
+    """What a step reports: loss and similarity `[R]`, details by target."""
 
     loss: Tensor
     similarity: Tensor
@@ -52,7 +52,7 @@ def _copied(report: TargetReport) -> TargetReport:
 class Replay:
     """Calls `work` for the first steps, then captures it; later calls replay the graph.
 
-    `work` takes the number of the step as a tensor on the device; `before` is called with
+    `work` takes the index of the step as a tensor on the device; `before` is called with
     it as an int and may do anything that is not to be captured. If the work cannot be
     captured, one warning says so and the steps go on without a graph.
     """

@@ -42,7 +42,7 @@ def optimize(
 
     Args:
         plan: From `compile`: what R runs do.
-        encoders: Those of `plan.encoders`, all on one device, where everything happens.
+        encoders: The encoders of `plan.encoders`, all on the device of the run.
         prompts: From `encode_prompts`.
         start: The init picture `[R|1, 3, H, W]` at any size, for configs that have one.
         state: From an event of an equal plan: goes on where it was taken.

@@ -55,9 +55,15 @@ class Weighing:
         return [b.node for b in self.bounds]  # type: ignore[misc]
 
     def at(self, step: int | Tensor, own: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Weights, scales and greatest similarities for similarities `own` `[R, N, F]`.
+        """Values of one step.
 
-        Each `[R|1, N|1, F]`; None stands for scales of one, and for no limit.
+        Args:
+            step: Of the plan; on the device if it is counted there.
+            own: Similarities `[R, N, F]`, on which values may depend.
+
+        Returns:
+            Weights, scales and maximum similarities, `[R|1, N|1, F]` each. None stands for
+            scales of one, and for no maximum.
         """
         if self.plain and not self.capped:
             return self.weight.at(step), None if self.scale is None else self.scale.at(step), None

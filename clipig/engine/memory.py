@@ -27,7 +27,7 @@ from clipig.plan.plan import Plan, TargetPlan
 FLOAT = 4
 CANVAS_COPIES = 12
 """Pictures of the canvas's size alive at the peak of a step: parameter, gradient, the copy
-before the step, up to three moments, what is shown and what is made of it, and their gradients"""
+before the step, up to three moments, the shown image and its resized copies, and their gradients"""
 VIEW_COPIES = 14
 """Tensors of the encoder's input size alive per view: noise with its making, each pixelwise
 step, coordinates, and gradients"""
@@ -139,10 +139,10 @@ def check_memory(plan: Plan, device: torch.device, free: int | None = None) -> N
     Args:
         plan: Of any number of runs.
         device: Where it is to run.
-        free: Bytes in place of what is measured.
+        free: Free bytes; None: measured.
 
     Raises:
-        DeviceError: With the need and what there is.
+        DeviceError: With the bytes that are needed and free.
     """
     need, room = least_bytes(plan), free_memory(device) if free is None else free
     if need > room:
@@ -202,10 +202,16 @@ def _container_memory() -> list[int]:
 def fit(
     plan: Plan, encoders: Sequence[Encoder], limit: int | None = None, free: int | None = None
 ) -> MemoryFit:
-    """How many runs of a plan to do at a time, within `limit` bytes and what is free.
+    """How many runs of a plan to do at a time.
 
     On a CPU groups are no larger than speed asks for. If not even one run fits,
-    its views go through the encoder in chunks. `free` replaces the measured memory.
+    its views go through the encoder in chunks.
+
+    Args:
+        plan: The plan.
+        encoders: Its encoders, loaded.
+        limit: Bytes that may be used; None: a share of the free memory.
+        free: Free bytes; None: measured.
     """
     need = footprint(plan, encoders)
     device = encoders[0].device

@@ -28,7 +28,7 @@ class Program:
     Args:
         plan: The plan of the runs.
         phase: One of its phases.
-        encoders: Those of the plan, on the device.
+        encoders: The encoders of the plan, on the device.
         prompts: Embeddings and styles of all targets.
         fair: Factors of `feature_scale`; None: all are 1.
         draw: Random numbers of the runs, on the device.

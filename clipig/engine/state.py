@@ -1,4 +1,4 @@
-"""The resume state: what it is, whether it fits a plan, and how it is split and joined by runs."""
+"""The resume state: its parts, a check against a plan, splitting and joining by runs."""
 
 from __future__ import annotations
 

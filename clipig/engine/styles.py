@@ -79,7 +79,7 @@ def look(
     each of the wanted statistics `[B, ...]`.
 
     In chunks of at most `chunk` views, if given: the activations of one chunk at a
-    time are held, each worked out again when the gradient passes.
+    time are held, each computed again when the gradient passes.
     """
 
     def see(part: Tensor) -> list[Tensor]:

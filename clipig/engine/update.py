@@ -1,7 +1,7 @@
 """The optimizer of a canvas: torch's, in its fastest form, taking steps of rate one.
 
-torch's optimizers move a tensor of zeros, and what it becomes is added to the
-parameter, times the rate of each run: so the runs of a batch may have different rates,
+torch's optimizers move a tensor of zeros; the result is added to the parameter, times
+the rate of each run: so the runs of a batch may have different rates,
 and a step that is not finite can be left out for one run alone.
 """
 

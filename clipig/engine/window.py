@@ -31,7 +31,7 @@ class Window:
     """The parts of a chain (`Chain.prepare`) for a window of steps.
 
     `make(first, count)` prepares `count` steps from `first` on, ordered by step, then
-    by run. `first` and `last` (not included) are those of the phase; `views` counts one run's.
+    by run. The phase has the steps `first` to `last` (not included); `views` is N of one run.
     Steps that are tensors live on `device`.
     """
 
@@ -49,7 +49,7 @@ class Window:
         self._rows = torch.arange(runs, device=device)
 
     def at(self, step: int) -> Parts:
-        """Those of a step."""
+        """The parts of a step."""
         begin = self._start(step)
         if begin != self._begin:
             self._steps = by_step(self._make(begin, self._count), self._runs, self._count)
@@ -71,7 +71,7 @@ class Window:
         self._held_first = begin
 
     def read(self, step: Tensor) -> Parts | None:
-        """Those of a step that is counted on the device; None if no window is held.
+        """The parts of a step that is counted on the device; None if no window is held.
 
         Does the same work on the same tensors for every step, as a graph needs.
         """
@@ -82,7 +82,7 @@ class Window:
     def _start(self, step: int) -> int:
         """Where the window of a step begins.
 
-        Windows begin at multiples of their length, so that a resumed run works out the
+        Windows begin at multiples of their length, so that a resumed run computes the
         same ones; the last ends with the phase.
         """
         begin = step - (step - self._first) % self._count
@@ -119,7 +119,7 @@ def tensors(part: object) -> Iterator[Tensor]:
 
 
 def by_step(part: T, runs: int, steps: int) -> list[T]:
-    """What was prepared for the runs of several steps, as those of each step.
+    """Parts that were prepared for the runs of several steps, split by step.
 
     Tensors with no more rows than `runs` are the same for all steps.
     """

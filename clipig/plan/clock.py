@@ -118,8 +118,8 @@ class Clock:
                     mark.check(number, f"{number:g} from {value.plain()!r}")
             except (ExpressionError, PydanticCustomError) as e:
                 where = f" at epoch {context['epoch']}" if value.names else ""
-                told = str(e) if repr(value.plain()) in str(e) else f"{value.plain()!r}: {e}"
-                self.blame(key, f"{told}{where}")
+                reason = str(e) if repr(value.plain()) in str(e) else f"{value.plain()!r}: {e}"
+                self.blame(key, f"{reason}{where}")
                 return [(1.0,) * value.count] * steps
             column.append(row)
         return column

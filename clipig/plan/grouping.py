@@ -97,7 +97,7 @@ class _Form:
 
 
 class _Forms:
-    """The forms of experiments; what several of them share is looked at once."""
+    """The forms of experiments; parts that several of them share are looked at once."""
 
     def __init__(self) -> None:
         self._known: dict[Any, _Form] = {}

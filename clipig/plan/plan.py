@@ -39,8 +39,8 @@ class TargetPlan:
     """A target during one phase.
 
     views       N, views per run and step
-    repeats     by how much the loss of a view counts (chains without randomness
-                are worked out once instead of `batch_size` times)
+    repeats     factor of the loss of a view: chains without randomness are computed once
+                instead of `batch_size` times
     features    active features: index into the target's list, and their numbers
     attracts    whether a feature's weight is ever positive, so that it counts in
                 the similarity that is reported
@@ -65,7 +65,7 @@ class TargetPlan:
 
     @property
     def styles(self) -> tuple[tuple[int, Style], ...]:
-        """The active styles, with their places among the target's constraints."""
+        """The active styles, with their indices in the target's list of constraints."""
         nodes = [(c.index, c.bound.node) for c in self.constraints]
         return tuple((i, node) for i, node in nodes if isinstance(node, Style))
 

@@ -1,9 +1,9 @@
 """Values bound to the steps of a run.
 
-Everything that depends on time alone is worked out once, before the first step:
-a table `[S|1, R|1, N|1, k]` per field (S steps, R runs, N views, k numbers),
-read by index while the engine runs. What decides about shapes stays a Python
-number, and what depends on the similarity is worked out on the device.
+Values that depend on time alone are computed once, before the first step: a table
+`[S|1, R|1, N|1, k]` per field (S steps, R runs, N views, k values), read by index
+while the engine runs. Values that decide about shapes stay Python numbers; values that
+depend on the similarity are computed on the device in each step.
 """
 
 from __future__ import annotations
@@ -132,9 +132,23 @@ def bind(
 ) -> Bound:
     """Bind one node of each of R runs (equal in structure) to the steps.
 
-    `fixed` holds the static fields of the phase. Random values are drawn from
-    each run's own seed: once if they do not depend on time, else for every step
-    and view.
+    Random values are drawn from the seed of each run: once if they do not depend on
+    time, otherwise for every step and view.
+
+    Args:
+        nodes: The node in each run.
+        clocks: The clock of each run.
+        key: Key path of the node, for messages.
+        draw: Random numbers of the runs.
+        stream: Of the random numbers of this node.
+        views: N, views per run and step.
+        fixed: The static fields of the phase.
+
+    Returns:
+        Tables `[S|1, R|1, N|1, k]` and live values by field.
+
+    Raises:
+        ConfigError: The table of a random value would be too large.
     """
     if all(n is nodes[0] for n in nodes) and all(c is clocks[0] for c in clocks):
         nodes, clocks = nodes[:1], clocks[:1]  # `draw` knows how many runs there are

@@ -110,7 +110,7 @@ class Chain:
 
         Args:
             params: Fields of each transform. Their rows may be the runs of many steps, one step
-                after the other (`engine.window_parts.by_step` takes them apart).
+                after the other (`engine.window.by_step` takes them apart).
             draws: Random numbers of each transform, of as many rows.
             like: A tensor on the device, of the pixels' dtype.
 
