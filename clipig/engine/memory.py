@@ -21,7 +21,7 @@ from clipig.encoders.protocol import Encoder
 from clipig.engine.styles import embed_with_maps
 from clipig.engine.update import moments_of
 from clipig.errors import DeviceError
-from clipig.ops.constraints.style import Statistics, statistic
+from clipig.ops.constraints.style import StyleStatistic, statistic
 from clipig.plan.plan import Plan, TargetPlan
 
 FLOAT = 4
@@ -62,7 +62,7 @@ class MemoryFit:
     chunk: int | None
 
 
-def view_bytes(encoder: Encoder, kinds: tuple[Statistics, ...] = ()) -> int:
+def view_bytes(encoder: Encoder, kinds: tuple[StyleStatistic, ...] = ()) -> int:
     """Bytes that the encoder keeps for the backward pass, per view; measured once.
 
     With `kinds` also what these statistics of its early layers keep.
@@ -78,7 +78,7 @@ def view_bytes(encoder: Encoder, kinds: tuple[Statistics, ...] = ()) -> int:
 _KNOWN: dict[Any, int] = {}
 
 
-def _kept(encoder: Encoder, views: int, kinds: Sequence[Statistics]) -> int:
+def _kept(encoder: Encoder, views: int, kinds: Sequence[StyleStatistic]) -> int:
     """Bytes of all tensors that autograd saves in a forward pass of some views."""
     seen: dict[int, int] = {}
 
@@ -121,7 +121,7 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
     return most
 
 
-def _kinds(target: TargetPlan) -> tuple[Statistics, ...]:
+def _kinds(target: TargetPlan) -> tuple[StyleStatistic, ...]:
     """The statistics that a target's styles ask for."""
     return tuple(sorted({node.statistics for _, node in target.styles}))
 

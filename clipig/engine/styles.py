@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from clipig.encoders.protocol import Encoder
-from clipig.ops.constraints.style import Goal, Statistics, Style, goal, statistic
+from clipig.ops.constraints.style import Goal, Style, StyleStatistic, goal, statistic
 
-Aspect = tuple[Statistics, int]
+Aspect = tuple[StyleStatistic, int]
 """A statistic of an early layer, by the layer's index."""
 
 _PIECES = 64
@@ -22,7 +22,7 @@ _PIECES = 64
 
 
 def references(
-    encoder: Encoder, load: Callable[[int], Tensor], kind: Statistics, zoom: float
+    encoder: Encoder, load: Callable[[int], Tensor], kind: StyleStatistic, zoom: float
 ) -> list[Goal]:
     """The goals of all early layers of an encoder for one picture.
 

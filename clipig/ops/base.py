@@ -87,12 +87,14 @@ class Op(Node):
         return (cls.__doc__ or "").strip().splitlines()[0]
 
 
+Positive = Annotated[float, fixed(above=0)]
+"""a plain number above 0, which may be written as `1/3`"""
 Scalar = Annotated[Value, Numbers()]
 Factor = Annotated[Value, Numbers(minimum=0, clamped=True)]
 Color = Annotated[Value, Numbers((3,))]
 Deviation = Annotated[Value, Numbers((3,), minimum=0, clamped=True)]
 Pair = Annotated[Value, Numbers((2,))]
-Span = Annotated[Value, Numbers((2, 4))]
+Offsets = Annotated[Value, Numbers((2, 4))]
 Box = Annotated[Value, Numbers((4,), static=True)]
 Size = Annotated[Value, Numbers((2,), integer=True, minimum=1, maximum=1 << 16, size=True)]
 Margin = Annotated[
@@ -126,6 +128,6 @@ def _marks(metadata: Sequence[Any], annotation: Any) -> list[Numbers]:
 __all__ = [
     "LIVE", "RATE", "SHAPE", "TIME", "Box", "Color", "Deviation", "Factor", "Fixed", "Moment",
     "Kernel", "LiveColor", "Margin", "Node", "Numbers", "Op", "Pair", "Scalar", "Sigma", "Size",
-    "Span", "Value", "Weight", "Windowed", "at", "constant", "fault", "fixed", "found", "nearest",
-    "numbers_of", "split_outside_brackets", "wrong",
+    "Offsets", "Positive", "Value", "Weight", "Windowed", "at", "constant", "fault", "fixed",
+    "found", "nearest", "numbers_of", "split_outside_brackets", "wrong",
 ]

@@ -14,11 +14,10 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from clipig.ops.base import Op, fixed
+from clipig.ops.base import Op, Positive, fixed
 
 Decay = Annotated[float, fixed(minimum=0, below=1)]
 Decays = Annotated[tuple[float, float], fixed(2, minimum=0, below=1)]
-Positive = Annotated[float, fixed(above=0)]
 
 
 class OptimizerSpec(Op):

@@ -21,7 +21,7 @@ from clipig.ops.base import Fixed, Numbers, Op, at, fixed, wrong
 Level = Annotated[float, fixed(minimum=0)]
 
 
-class _Share(Fixed):
+class _WarmupShare(Fixed):
     """A fraction that may be a percentage: `.05`, `1/20`, `5%`."""
 
     def read(self, raw: object) -> float | tuple[float, ...]:
@@ -34,7 +34,7 @@ class _Share(Fixed):
             raise wrong(raw, self.numbers.describe()) from None
 
 
-Share = Annotated[float, _Share(Numbers(minimum=0, below=1, variables=frozenset()))]
+WarmupShare = Annotated[float, _WarmupShare(Numbers(minimum=0, below=1, variables=frozenset()))]
 
 
 class Schedule(Op):
@@ -44,7 +44,7 @@ class Schedule(Op):
 
     peak: Level = 1.0
     """the highest rate"""
-    warmup: Share = 0.0
+    warmup: WarmupShare = 0.0
     """share of the run, `5%` or `.05`, in which the rate rises to the peak"""
 
     def formula(self) -> str:
@@ -147,7 +147,7 @@ class OneCycle(_Falling):
 
     name: ClassVar[str] = "one_cycle"
 
-    warmup: Share = 0.3
+    warmup: WarmupShare = 0.3
     """share of the run, `30%` or `.3`, in which the rate rises to the peak"""
     floor: Level = 0.0
     """the rate at the end"""

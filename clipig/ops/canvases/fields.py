@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 from clipig.ops.base import fixed
 
-Positive = Annotated[float, fixed(above=0)]
 Natural = Annotated[float, fixed(minimum=0)]
 Share = Annotated[float, fixed(minimum=0, maximum=1)]
 Power = Annotated[float, fixed(minimum=0, maximum=4)]
@@ -17,7 +16,7 @@ Ratio = Annotated[float, fixed(minimum=1.05, maximum=16)]
 Count = Annotated[int, fixed(integer=True, minimum=1, maximum=1 << 14)]
 Grid = Annotated[tuple[int, int], fixed(2, integer=True, minimum=1, maximum=1 << 14)]
 """width and height"""
-Span = Annotated[tuple[float, float], fixed(2, above=0)]
+StartEnd = Annotated[tuple[float, float], fixed(2, above=0)]
 """a value at the start and at the end"""
 Rgb = Annotated[tuple[float, float, float], fixed(3, minimum=0, maximum=1)]
-Kernel = Literal["bilinear", "bicubic"]
+Enlargement = Literal["bilinear", "bicubic"]

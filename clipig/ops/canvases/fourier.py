@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from clipig.ops.base import Positive
 from clipig.ops.canvases.base import Canvas, CanvasSpec
-from clipig.ops.canvases.fields import Grid, Positive, Power
+from clipig.ops.canvases.fields import Grid, Power
 from clipig.ops.canvases.finish import Axes, Finish, Squash
 from clipig.ops.canvases.offset import OffsetCanvas
 from clipig.ops.kernels.sampling import Shape

@@ -9,9 +9,9 @@ import torch
 from pydantic import AfterValidator
 from torch import Tensor
 
-from clipig.ops.base import fixed
+from clipig.ops.base import Positive, fixed
 from clipig.ops.canvases.base import Canvas, CanvasSpec, Picture
-from clipig.ops.canvases.fields import Count, Kernel, Natural, Positive, Power, Ratio, Rgb, Span
+from clipig.ops.canvases.fields import Count, Enlargement, Natural, Power, Ratio, Rgb, StartEnd
 from clipig.ops.canvases.finish import Finish
 from clipig.ops.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.ops.canvases.offset import moment
@@ -207,7 +207,7 @@ class Layers(CanvasSpec):
     """longer side of the shading's finest level"""
     shading: Natural = 1.3
     """strength of the shading: its logarithm is at most this, 0 for none"""
-    sharpness: Span = (1.0, 4.0)
+    sharpness: StartEnd = (1.0, 4.0)
     """steepness of the mask's edge at the start and at the end"""
     prior: Natural = 1.0
     """factor of the round start of the mask"""
@@ -223,7 +223,7 @@ class Layers(CanvasSpec):
     """factor of the learning rate of the mask"""
     shade_rate: Positive = 0.6
     """factor of the learning rate of the shading"""
-    interpolation: Kernel = "bilinear"
+    interpolation: Enlargement = "bilinear"
     """how levels are enlarged"""
     precondition: Power = 0.0
     """power of a low-pass filter of the gradient, 0 for none"""

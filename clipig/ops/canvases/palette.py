@@ -8,9 +8,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from clipig.ops.base import fixed
+from clipig.ops.base import Positive, fixed
 from clipig.ops.canvases.base import Canvas, CanvasSpec, Picture
-from clipig.ops.canvases.fields import Count, Positive, Rgb, Span
+from clipig.ops.canvases.fields import Count, Rgb, StartEnd
 from clipig.ops.canvases.finish import Finish
 from clipig.ops.canvases.levels import level_shape, resized
 from clipig.ops.canvases.offset import moment
@@ -121,7 +121,7 @@ class Palette(CanvasSpec):
     """K, number of colours"""
     palette: Annotated[list[Rgb], Field(min_length=2, max_length=256)] | None = None
     """fixed colours instead of learned ones, each `red green blue` in 0..1"""
-    hardness: Span = (20.0, 300.0)
+    hardness: StartEnd = (20.0, 300.0)
     """h at the start and at the end"""
     cell_rate: Positive = 5.0
     """factor of the learning rate of the cells"""

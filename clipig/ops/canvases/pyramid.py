@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from clipig.ops.canvases.base import Canvas, CanvasSpec
-from clipig.ops.canvases.fields import Count, Kernel, Natural, Power, Ratio, Share
+from clipig.ops.canvases.fields import Count, Enlargement, Natural, Power, Ratio, Share
 from clipig.ops.canvases.finish import Axes, Finish, Squash
 from clipig.ops.canvases.levels import level_shape, level_sizes, level_sum, resized
 from clipig.ops.canvases.offset import OffsetCanvas, moment
@@ -117,7 +117,7 @@ class Pyramid(CanvasSpec):
     """longer sides in pixels, `all` for every whole number (slow), default by `ratio`"""
     ratio: Ratio = 2.0
     """from one level to the next, from 1 to the size of the picture"""
-    interpolation: Kernel = "bilinear"
+    interpolation: Enlargement = "bilinear"
     """how levels are enlarged"""
     squash: Squash = "sigmoid"
     """how stored numbers become colours"""

@@ -10,9 +10,8 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from clipig.ops.base import fixed
+from clipig.ops.base import Positive, fixed
 from clipig.ops.canvases.base import Canvas, CanvasSpec
-from clipig.ops.canvases.fields import Positive
 from clipig.ops.canvases.finish import Axes, Finish, Squash
 from clipig.ops.canvases.offset import OffsetCanvas
 from clipig.ops.kernels.sampling import Shape

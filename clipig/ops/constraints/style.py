@@ -13,7 +13,7 @@ from clipig.ops.base import fixed, wrong
 from clipig.ops.constraints.base import Constraint
 from clipig.ops.transforms.base import Params
 
-Statistics = Literal["moments", "gram"]
+StyleStatistic = Literal["moments", "gram"]
 Layer = Annotated[int, fixed(integer=True, minimum=0, maximum=999)]
 
 _FLOOR = 0.1
@@ -67,7 +67,7 @@ class Style(Constraint):
 
     image: str
     """path or http(s) address of the reference; its middle square is used"""
-    statistics: Statistics = "moments"
+    statistics: StyleStatistic = "moments"
     """`moments`: mean and deviation of each channel, `gram`: products of all pairs"""
     layers: Annotated[list[Layer], Field(min_length=1)] | None = None
     """which of the encoder's early layers count, from 0; all by default"""
@@ -121,7 +121,7 @@ class _Gram(torch.autograd.Function):
         return (out / flat.shape[2]).view_as(maps)
 
 
-def statistic(kind: Statistics, maps: Tensor) -> Tensor:
+def statistic(kind: StyleStatistic, maps: Tensor) -> Tensor:
     """What is compared of activations `[B, C, h, w]`: `[B, 2, C]` or `[B, C, C]`."""
     if kind == "gram":
         out: Tensor = _Gram.apply(maps)
@@ -130,7 +130,7 @@ def statistic(kind: Statistics, maps: Tensor) -> Tensor:
     return torch.stack([mean, (variance + _EPSILON).sqrt()], 1)
 
 
-def goal(kind: Statistics, layer: int, value: Tensor) -> Goal:
+def goal(kind: StyleStatistic, layer: int, value: Tensor) -> Goal:
     """The goal for the statistics `[2, C]` or `[C, C]` of a reference."""
     if kind == "moments":
         variance = value[1].square()

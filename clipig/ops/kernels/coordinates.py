@@ -42,7 +42,7 @@ class Move:
 
 
 @dataclass(frozen=True)
-class Edge:
+class EdgeMode:
     """What an edge does to points: clamp or wrap them, and how much they show of a fill."""
 
     size: Shape
@@ -53,7 +53,7 @@ class Edge:
     color: Tensor | None = None
 
 
-Leg = Move | Edge
+Leg = Move | EdgeMode
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Points:
             both = both / (a * x + b * y + c).clamp(min=1e-6)
         return Points.of(both)
 
-    def kept(self, edge: Edge) -> Points:
+    def kept(self, edge: EdgeMode) -> Points:
         """Where an edge lets them be."""
         height, width = edge.size
         if edge.wraps:
@@ -105,7 +105,7 @@ class Points:
         """As one tensor if those before were."""
         return self if like.both is None else Points.of(torch.stack((self.x, self.y), 2))
 
-    def covered(self, edge: Edge) -> Tensor:
+    def covered(self, edge: EdgeMode) -> Tensor:
         """How much of each view pixel lies within a fill's input, `[R|1, N|1, h, w]`."""
         assert edge.soft is not None
         (height, width), (soft_x, soft_y) = edge.size, edge.soft

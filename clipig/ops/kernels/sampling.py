@@ -1,7 +1,7 @@
 """Fused geometry: one sampling from the canvas for any chain of coordinate changes.
 
 Each geometric transform says, for a point of its output, which point of its
-input it shows (`Map`) and what lies beyond its input's edge (`Clamp`, `Wrap`,
+input it shows (`Map`) and what lies beyond its input's edge (`EdgeClamp`, `Wrap`,
 `Fill`). A chain is walked from the view back to the canvas: maps that follow
 one another become one matrix, only edges need the coordinates themselves. The
 canvas is then read once, bilinearly, whatever the number of transforms.
@@ -32,11 +32,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clipig.ops.kernels import mip_atlas as atlas
-from clipig.ops.kernels.coordinates import Edge, Leg, Move, Points, walk
+from clipig.ops.kernels.coordinates import EdgeMode, Leg, Move, Points, walk
 from clipig.ops.kernels.resizing import Shape, resize
 
 __all__ = [
-    "Clamp", "Fill", "Map", "Shape", "Stage", "Wrap", "about", "affine", "reduction", "resize",
+    "EdgeClamp", "Fill", "Map", "Shape", "Stage", "Wrap", "about", "affine", "reduction", "resize",
     "resize_stages", "translation",
 ]
 
@@ -62,7 +62,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Clamp:
+class EdgeClamp:
     """Beyond the input's edge: its nearest pixel."""
 
     size: Shape
@@ -86,7 +86,7 @@ class Fill:
     color: Tensor | None = None
 
 
-Stage = Map | Clamp | Wrap | Fill
+Stage = Map | EdgeClamp | Wrap | Fill
 
 
 def affine(rows: Sequence[Sequence[Tensor | float]], like: Tensor) -> Tensor:
@@ -116,7 +116,7 @@ def resize_stages(size: Shape, out: Shape, like: Tensor) -> list[Stage]:
         return []
     x, y = size[1] / out[1], size[0] / out[0]
     enlarged = affine(((x, 0.0, 0.0), (0.0, y, 0.0)), like)
-    return [Clamp(size), Map(enlarged, (x, y), aligned=True, plain=True)]
+    return [EdgeClamp(size), Map(enlarged, (x, y), aligned=True, plain=True)]
 
 
 def reduction(stages: Sequence[Stage], canvas: Shape) -> Shape:
@@ -232,7 +232,7 @@ def _only_resizes(stages: Sequence[Stage]) -> bool:
     """Whether a chain changes nothing but the size."""
     edges, maps = stages[0::2], stages[1::2]
     return len(edges) == len(maps) and all(
-        isinstance(edge, Clamp) and isinstance(m, Map) and m.plain
+        isinstance(edge, EdgeClamp) and isinstance(m, Map) and m.plain
         for edge, m in zip(edges, maps, strict=True)
     )
 
@@ -326,14 +326,14 @@ def _trace(stages: Sequence[Stage], out: Shape, frame: Shape, goal: Tensor) -> t
             continue
         inside = reach is not None and min(reach) >= 0.5
         innermost = position == 0 and stage.size == frame
-        if isinstance(stage, Clamp) and (innermost or inside):
+        if isinstance(stage, EdgeClamp) and (innermost or inside):
             continue  # nothing beyond it, or the sampler clamps by itself
         if pending is not None:
             legs.append(Move.by(pending, flat, aligned))
             pending, flat, aligned = None, True, True
         reach = None
         fill = isinstance(stage, Fill)
-        legs.append(Edge(
+        legs.append(EdgeMode(
             stage.size, isinstance(stage, Wrap), not innermost,
             (soft[0], soft[1]) if fill else None, stage.color if isinstance(stage, Fill) else None,
         ))

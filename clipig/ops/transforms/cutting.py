@@ -9,7 +9,7 @@ from torch import Tensor
 
 from clipig.ops.base import Box, Color, Margin, Numbers, Size, Value, constant
 from clipig.ops.kernels.sampling import (
-    Clamp,
+    EdgeClamp,
     Fill,
     Map,
     Shape,
@@ -207,7 +207,7 @@ class Cutouts(Geometry):
         y = drawn[1][..., 1] * (height - side + 2 * over) - over
         least, most = bounds(self.scale, 0.0, 2.0)
         return [
-            Clamp(size),
+            EdgeClamp(size),
             Map(
                 affine(((side / w, 0.0, x), (0.0, side / h, y)), like),
                 zoom=(short / w, short / h),
@@ -265,7 +265,7 @@ class Pad(Geometry):
     ) -> list[Stage]:
         edge: Stage = Fill(size, p.color)
         if self.mode == "edge":
-            edge = Clamp(size)
+            edge = EdgeClamp(size)
         elif self.mode == "wrap":
             edge = Wrap(size)
         return [edge, Map(translation(-float(p.size[1]), -float(p.size[0]), like), aligned=True)]

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from clipig.ops.base import Numbers, Pair, Scalar, Span, Value, constant
+from clipig.ops.base import Numbers, Offsets, Pair, Scalar, Value, constant
 from clipig.ops.kernels.sampling import Fill, Map, Shape, Stage, Wrap, about, affine, translation
 from clipig.ops.transforms.base import Geometry, Params, bounds
 from clipig.rng import ViewDraw
@@ -167,7 +167,7 @@ class RandomShift(Geometry):
     sole: ClassVar[str] = "offset"
     random: ClassVar[bool] = True
 
-    offset: Span
+    offset: Offsets
     """least and greatest offset, or those of x and then of y; a drawn value
     below 1 is a fraction of the size, from 1 on it is pixels"""
 

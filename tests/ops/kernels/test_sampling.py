@@ -18,7 +18,7 @@ from torch import Tensor
 from clipig.ops.kernels import mip_atlas as atlas
 from clipig.ops.kernels.resizing import filter_matrix, reduction_gain, resize
 from clipig.ops.kernels.sampling import (
-    Clamp,
+    EdgeClamp,
     Fill,
     Map,
     Shape,
@@ -223,13 +223,13 @@ def test_clamp_fill_and_wrap_by_hand() -> None:
 
     by = Map(translation(-3.0, 0.0, like))
     nine = torch.full((1, 1, 1), 9.0)
-    assert values(Clamp((1, 3)), by) == [1, 1, 1, 1, 2, 3, 3, 3, 3]
+    assert values(EdgeClamp((1, 3)), by) == [1, 1, 1, 1, 2, 3, 3, 3, 3]
     assert values(Wrap((1, 3)), by) == [1, 2, 3, 1, 2, 3, 1, 2, 3]
     assert values(Fill((1, 3)), by) == [0, 0, 0, 1, 2, 3, 0, 0, 0]
     assert values(Fill((1, 3), nine), by) == [9, 9, 9, 1, 2, 3, 9, 9, 9]
     one = Map(translation(-1.0, 0.0, like))
     two = Map(translation(-2.0, 0.0, like))
-    assert values(Clamp((1, 3)), one, Fill((1, 5), nine), two) == [9, 9, 1, 1, 2, 3, 3, 9, 9]
+    assert values(EdgeClamp((1, 3)), one, Fill((1, 5), nine), two) == [9, 9, 1, 1, 2, 3, 3, 9, 9]
     assert values(Fill((1, 3), nine), one, Wrap((1, 5)), two) == [3, 9, 9, 1, 2, 3, 9, 9, 1]
 
 
