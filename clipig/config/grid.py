@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from clipig.config.explain import locate, problems_of
 from clipig.config.load import key_path, read
+from clipig.config.parts import without_anchors
 from clipig.config.prompts import fill, set_text
 from clipig.config.schema import Experiment, Seed
 from clipig.config.sources import everything, fetch, stem
@@ -96,13 +97,18 @@ class GridFile(Patch):
     seeds: Literal["each", "same"] = "each"
     """`same`: all cells start alike, to compare settings"""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_anchors(cls, raw: object) -> object:
+        return without_anchors(raw)
+
     @model_validator(mode="after")
     def _sound(self) -> GridFile:
         if not self.axes:
             raise fault("found no axes, expected at least one named list")
         for axis, entries in self.axes.items():
             names = [e.name for e in entries]
-            twice = sorted({n for n in names if names.count(n) > 1})
+            twice = sorted(name for name, times in Counter(names).items() if times > 1)
             if not entries:
                 raise fault(f"found the axis {axis!r} without values, expected some")
             if twice:
@@ -208,9 +214,9 @@ def _blanks(loaded: LoadedGrid) -> list[Problem]:
     problems = []
     axes = loaded.grid.axes
     recipe = loaded.tree.step("recipe")
-    own: set[int] = set()  # the strings of a recipe that fills its blanks itself
-    if recipe is not None and recipe.step("let") is not None:
-        own = {id(tree) for tree, _ in recipe.walk()}
+    own = {id(tree) for tree in _literal(loaded.tree)}
+    if recipe is not None and recipe.step("let") is not None:  # it fills its blanks itself
+        own |= {id(tree) for tree, _ in recipe.walk()}
     for tree, _ in loaded.tree.walk():
         if not isinstance(tree.value, str) or id(tree) in own:
             continue
@@ -219,6 +225,16 @@ def _blanks(loaded: LoadedGrid) -> list[Problem]:
                 known = nearest(name, axes) or f" (axes are {', '.join(axes)})"
                 problems.append(tree.place.problem(f"found the unknown blank {{{name}}}{known}"))
     return problems
+
+
+def _literal(tree: Tree) -> Iterator[Tree]:
+    """The strings that fill blanks and have none themselves: names, values and words."""
+    axes = tree.step("axes")
+    for axis in axes.value.values() if axes is not None else ():
+        for entry in axis.value:
+            named = isinstance(entry.value, dict)
+            for part in map(entry.step, ("name", "value", "words")) if named else (entry,):
+                yield from (below for below, _ in part.walk()) if part is not None else ()
 
 
 def make_cell(loaded: LoadedGrid, index: Sequence[int], seed: int) -> GridCell:

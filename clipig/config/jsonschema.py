@@ -52,6 +52,7 @@ def json_schema() -> Schema:
         "$id": "urn:clipig:config",
         "title": "clipig config",
         **top,
+        "patternProperties": {"^x-": {}},
         "$defs": dict(sorted(builder.definitions.items())),
     }
 
@@ -85,7 +86,6 @@ class _SchemaBuilder:
         if cls is PostProc:
             out["properties"] |= self.table(EDITS)
             out["properties"]["transforms"] = {"type": "array", "items": self.entry(EDITS)}
-            out["minProperties"] = 1
         return out
 
     def field(self, cls: type[BaseModel], name: str) -> Schema:

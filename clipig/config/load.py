@@ -21,7 +21,7 @@ from clipig.config.explain import locate, problems_of
 from clipig.config.schema import Experiment
 from clipig.config.sources import fetch, stem
 from clipig.config.tree import Path as KeyPath
-from clipig.config.tree import Place, Tree, from_python, merged, path_text, replaced
+from clipig.config.tree import Place, Tree, beside, from_python, merged, path_text, replaced
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
 from clipig.values.faults import found
@@ -150,6 +150,9 @@ def _tree(source: Source, problems: list[Problem]) -> Tree | None:
             tree, faults = parse(source.text, source.name)
         else:
             tree, faults = parse(*fetch(source))
+            folder = Path(source).expanduser().parent
+            if tree is not None and Path(source).expanduser().is_file():
+                tree = beside(tree, folder)
     except ConfigError as e:
         problems += e.problems
         return None

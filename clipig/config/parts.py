@@ -73,6 +73,13 @@ def without_nothing(raw: object, *keys: str) -> object:
     return {k: v for k, v in raw.items() if v is not None or k not in keys}
 
 
+def without_anchors(raw: object) -> object:
+    """A config without its `x-...` keys, which are a place for YAML anchors."""
+    if not isinstance(raw, dict):
+        return raw
+    return {k: v for k, v in raw.items() if not str(k).startswith("x-")}
+
+
 class Feature(Windowed):
     """What the views should (or, with a negative weight, should not) be like."""
 
@@ -187,8 +194,6 @@ class PostProc(Windowed):
             return raw
         rest = {k: v for k, v in raw.items() if k in cls.RESERVED}
         ops = [{k: v} for k, v in raw.items() if k not in cls.RESERVED]
-        if not ops:
-            raise wrong(raw, "an edit such as `blur: 3`")
         return {**rest, "transforms": ops}
 
 

@@ -11,8 +11,9 @@ import re
 from clipig.config.parts import Feature, Target
 from clipig.config.schema import Experiment
 from clipig.config.words import fix_articles
-from clipig.errors import ConfigError, Problem
+from clipig.errors import ConfigError, InputError, Problem
 from clipig.values.faults import found, nearest
+from clipig.values.text import valid_text
 
 BLANK = re.compile(r"\{(\w+)\}")
 MADE_OF = re.compile(
@@ -39,6 +40,19 @@ def fill(experiment: Experiment) -> Experiment:
     kept = [t for t, old in zip(targets, experiment.targets, strict=True)
             if t.features or not old.features]
     return experiment.model_copy(update={"targets": kept, "let": {}})
+
+
+def unknown_blanks(experiment: Experiment) -> list[str]:
+    """Blanks such as `{thing}` that stand in prompts although nothing fills them, in order.
+
+    They are part of the prompt as in the original; the user should hear of them.
+    """
+    texts = [
+        text for t in experiment.targets for f in t.features
+        for text in ([f.text] if f.text else f.texts or [])
+    ]
+    found_in = [] if experiment.let else [m[0] for text in texts for m in BLANK.finditer(text)]
+    return list(dict.fromkeys(found_in))
 
 
 def _target(
@@ -84,6 +98,11 @@ def set_text(experiment: Experiment, text: str) -> Experiment:
     `pizza`, any other text sets the first and leaves the others empty. Raises
     `ConfigError` if there is no text to replace.
     """
+    try:
+        text = valid_text(text)
+    except InputError as e:
+        message = str(e).removeprefix("the text: ")
+        raise ConfigError([Problem("--text", 0, 0, "", message)]) from None
     if not text.strip():
         message = f"found {found(text)}, expected a prompt"
         raise ConfigError([Problem("--text", 0, 0, "", message)])

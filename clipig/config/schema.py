@@ -9,7 +9,15 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_core import InitErrorDetails
 
 from clipig.config.entries import OpEntry, Rate
-from clipig.config.parts import Feature, Init, Model, PostProc, Target, without_nothing
+from clipig.config.parts import (
+    Feature,
+    Init,
+    Model,
+    PostProc,
+    Target,
+    without_anchors,
+    without_nothing,
+)
 from clipig.config.presets import QUALITIES, with_quality
 from clipig.ops.base import (
     LIVE,
@@ -20,6 +28,7 @@ from clipig.ops.base import (
     Numbers,
     Value,
     Weight,
+    at,
     constant,
     fault,
     fixed,
@@ -30,6 +39,11 @@ from clipig.ops.optimizers import OPTIMIZERS, Adam, OptimizerSpec
 
 Seed = Annotated[int, fixed(integer=True, minimum=0, maximum=2**63 - 1)]
 
+
+MAX_RUNS = 10_000
+MAX_TARGETS = 1000
+MAX_FEATURES = 10_000
+"""Features of all targets together."""
 
 KeyPlace = tuple[str | int, ...]
 Misfit = tuple[KeyPlace, str]
@@ -83,7 +97,7 @@ class Experiment(Node):
     """of the encoder; canvas and optimizer are always fp32"""
     seed: Seed | None = None
     """of all random numbers; chosen and reported if absent"""
-    runs: Annotated[int, fixed(integer=True, minimum=1, maximum=100_000)] = 1
+    runs: Annotated[int, fixed(integer=True, minimum=1, maximum=MAX_RUNS)] = 1
     """how many pictures to make from seeds derived from `seed`"""
     seeds: Literal["each", "same"] = "each"
     """`same`: all runs start alike, to compare settings or to make a row with `row`"""
@@ -120,7 +134,8 @@ class Experiment(Node):
     @model_validator(mode="before")
     @classmethod
     def _one_model(cls, raw: object) -> object:
-        raw = without_nothing(raw, "init", "targets", "postproc")
+        raw = without_nothing(without_anchors(raw), "init", "targets", "postproc")
+        _check_counts(raw)
         if isinstance(raw, dict) and raw.get("quality") in list(QUALITIES):
             raw = with_quality(raw)
         if isinstance(raw, dict) and "model" in raw and not isinstance(raw["model"], list):
@@ -140,6 +155,20 @@ class Experiment(Node):
 __all__ = [
     "LIVE", "Experiment", "Feature", "Moment", "Init", "Model", "PostProc", "Target", "Weight",
 ]
+
+
+def _check_counts(raw: object) -> None:
+    """Refuse a config that is too long to be read, before it is. Raises a pydantic error."""
+    targets = raw.get("targets") if isinstance(raw, dict) else None
+    if not isinstance(targets, list):
+        return
+    if len(targets) > MAX_TARGETS:
+        raise at(("targets",), f"found {len(targets):,} targets, expected at most {MAX_TARGETS:,}")
+    features = [t["features"] for t in targets if isinstance(t, dict) and "features" in t]
+    count = sum(len(f) for f in features if isinstance(f, list))
+    if count > MAX_FEATURES:
+        message = f"found {count:,} features in all, expected at most {MAX_FEATURES:,}"
+        raise at(("targets",), message)
 
 
 def misfits(experiment: Experiment) -> list[Misfit]:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
-from clipig.errors import ConfigError
+from clipig.errors import ConfigError, InputError
+from clipig.files import read_bytes
 from clipig.values.faults import nearest
 
 SUFFIXES = (".yaml", ".yml")
@@ -23,14 +24,17 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     Raises ConfigError.
     """
     if source == "-":
+        if sys.stdin is None:
+            raise ConfigError([Place("<stdin>").problem("standard input is closed")])
         return sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"
     place = Place(str(source))
     path = Path(source).expanduser()
     try:
         folder = path.is_dir()
         if path.exists() and not folder:
-            with path.open("rb") as file:
-                return file.read(MAX_BYTES + 1), str(source)
+            return read_bytes(path, MAX_BYTES), str(source)
+    except InputError as e:
+        raise ConfigError([place.problem(str(e).removeprefix(f"{path}: "))]) from None
     except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
         raise ConfigError([place.problem(f"cannot be read: {reason}")]) from None
@@ -97,13 +101,20 @@ def is_grid(path: Path) -> bool:
 
 
 def shipped() -> dict[str, str]:
-    """The names of the shipped configs, each with the first sentence of its comment."""
-    return {name: _summary(path.read_text(encoding="utf-8")) for name, path in paths().items()}
+    """The names of the shipped configs and grids, each with the first sentence of its comment.
+
+    The sentence of a grid names its command: `clipig grid`.
+    """
+    known = {}
+    for name, path in everything().items():
+        kind = "clipig grid: " if is_grid(path) else ""
+        known[name] = kind + _summary(path.read_text(encoding="utf-8"))
+    return known
 
 
 def read_shipped(name: str) -> str:
-    """The text of a shipped config. Raises KeyError for a name that is none."""
-    return paths()[name].read_text(encoding="utf-8")
+    """The text of a shipped config or grid. Raises KeyError for a name that is none."""
+    return everything()[name].read_text(encoding="utf-8")
 
 
 def _summary(text: str) -> str:
@@ -113,4 +124,4 @@ def _summary(text: str) -> str:
             break
         if not line.startswith("# yaml-language-server"):
             lines.append(line.lstrip("# "))
-    return " ".join(lines).split(". ")[0].rstrip(".")
+    return re.split(r"(?<=[^\s.])\. ", " ".join(" ".join(lines).split()))[0].rstrip(".")

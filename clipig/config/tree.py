@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path as FolderPath
 from typing import Any
 
-from clipig.errors import ConfigError, Problem
+from clipig.errors import ConfigError, InputError, Problem
 from clipig.values.faults import found
+from clipig.values.text import valid_text
 
 MAX_DEPTH = 60
 APPENDED = frozenset({"targets", "features", "transforms", "constraints", "postproc"})
 """Lists that grow when configs are merged, whatever is in them."""
 NAMED = frozenset({"canvas", "optimizer", "learnrate", "learnrate_scale"})
 """Keys whose mapping is one name with its options: another name replaces it."""
+
+IMAGES = frozenset({"image", "mask"})
+"""Keys whose text is the path or address of an image."""
 
 Path = tuple[str | int, ...]
 
@@ -89,11 +94,41 @@ def from_python(value: object, place: Place, depth: int = 0) -> Tree:
         for key in value:
             if not isinstance(key, str):
                 raise ConfigError([place.problem(f"found the key {found(key)}, expected a text")])
-        entries = {key: from_python(v, place, depth + 1) for key, v in value.items()}
+        entries = {_text(k, place): from_python(v, place, depth + 1) for k, v in value.items()}
         return Tree(entries, place, dict.fromkeys(entries, place))
     if isinstance(value, list | tuple):
         return Tree([from_python(v, place, depth + 1) for v in value], place)
-    return Tree(value, place)
+    return Tree(_text(value, place) if isinstance(value, str) else value, place)
+
+
+def _text(text: str, place: Place) -> str:
+    try:
+        return valid_text(text)
+    except InputError as e:
+        raise ConfigError([place.problem(str(e).removeprefix("the text: "))]) from None
+
+
+def beside(tree: Tree, folder: FolderPath, key: str = "") -> Tree:
+    """The tree of a config file in `folder`, from where the paths of its images are seen.
+
+    A path that leads to no file from there stays as it is, seen from the current folder.
+    """
+    value: Any = tree.value
+    if isinstance(value, dict):
+        value = {k: v if k == "model" else beside(v, folder, k) for k, v in value.items()}
+    elif isinstance(value, list):
+        value = [beside(v, folder) for v in value]
+    elif key in IMAGES and isinstance(value, str) and "://" not in value:
+        path = folder / FolderPath(value).expanduser()
+        value = str(path) if _is_file(path) else value
+    return replace(tree, value=value)
+
+
+def _is_file(path: FolderPath) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def merged(first: Tree, second: Tree, path: Path = ()) -> Tree:

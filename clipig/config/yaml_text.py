@@ -15,12 +15,14 @@ from typing import Any
 import yaml
 
 from clipig.config.tree import MAX_DEPTH, Path, Place, Tree
-from clipig.errors import Problem
+from clipig.errors import InputError, Problem
+from clipig.values.text import valid_text
 
 MAX_BYTES = 4 << 20
 MAX_REPEATED = 10_000
 """How many values aliases may repeat, together."""
 _SMALL = 1 << 16  # up to here the slower parser, whose messages are better
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")  # as JSON writes characters; the fast parser refuses it
 
 _NULL = re.compile(r"~|null|Null|NULL|")
 _TRUE = re.compile(r"yes|Yes|YES|true|True|TRUE|on|On|ON")
@@ -101,9 +103,10 @@ class _TreeBuilder:
     def read(self) -> Iterator[Any]:
         """The events; faults of syntax are refused in our words."""
         fast = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        slow = len(self.text) < _SMALL or _HALF.search(self.text)
         try:
             yield from yaml.parse(
-                self.text, Loader=yaml.SafeLoader if len(self.text) < _SMALL else fast
+                self.text, Loader=yaml.SafeLoader if slow else fast
             )
         except yaml.MarkedYAMLError as e:
             mark = e.problem_mark or e.context_mark
@@ -183,9 +186,14 @@ class _TreeBuilder:
 
     def scalar(self, event: Any) -> Tree:
         plain = event.implicit[0] and event.tag is None
-        value = resolved(event.value) if plain else event.value
-        written = event.value if plain else None
-        return Tree(value, self.place(event.start_mark), written=written)
+        place = self.place(event.start_mark)
+        try:
+            text = valid_text(event.value)
+        except InputError as e:
+            self.problems.append(place.problem(str(e).removeprefix("the text: "), self.path))
+            text = "?"  # a stand-in, so that nothing else is said of it
+        value = resolved(text) if plain else text
+        return Tree(value, place, written=text if plain else None)
 
     def sequence(self, event: Any, depth: int) -> Tree:
         entries: list[Tree] = []

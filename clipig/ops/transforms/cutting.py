@@ -228,7 +228,7 @@ class Repeat(Geometry):
     name: ClassVar[str] = "repeat"
     sole: ClassVar[str] = "count"
 
-    count: Annotated[Value, Numbers((2,), integer=True, minimum=1, maximum=64, size=True)]
+    count: Annotated[Value, Numbers((2,), integer=True, minimum=1, maximum=4096, size=True)]
     """how often in x and in y"""
 
     def out_size(self, size: Shape, p: Params) -> Shape:
