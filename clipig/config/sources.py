@@ -14,6 +14,8 @@ from clipig.files import read_bytes
 from clipig.values.faults import nearest
 
 SUFFIXES = (".yaml", ".yml")
+_OPENED = ("/dev/fd/", "/dev/stdin")
+"""What a shell has opened for us: `clipig run <(...)`. Other pipes might wait for ever."""
 
 
 def fetch(source: str | Path) -> tuple[bytes, str]:
@@ -32,6 +34,9 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     try:
         folder = path.is_dir()
         if path.exists() and not folder:
+            if str(source).startswith(_OPENED):
+                with path.open("rb") as file:
+                    return file.read(MAX_BYTES + 1), str(source)
             return read_bytes(path, MAX_BYTES), str(source)
     except InputError as e:
         raise ConfigError([place.problem(str(e).removeprefix(f"{path}: "))]) from None

@@ -76,7 +76,7 @@ def test_shorthands(text: str) -> None:
         "targets: [{features: [{text: a, loss: cosinus}]}]", "targets: [{transforms: [blurr]}]",
         "targets: [{transforms: [noise]}]", "targets: [{transforms: [{pad: {mode: edge}}]}]",
         "targets: [{transforms: [{mul: foo}]}]", "targets: [{constraints: [{tv: 5}]}]",
-        "postproc: [{resize: 5}]", "postproc: [{}]", "init: 5", "init: {mean: [1, 2]}",
+        "postproc: [{resize: 5}]", "init: 5", "init: {mean: [1, 2]}",
         "let: {a: 1}",
         "targets: [{active: 'false'}]", "targets: [{start: [1]}]", "snapshot_interval: -1",
     ],
