@@ -207,6 +207,9 @@ class Model(Node):
     """file of an image tower, as ComfyUI keeps them; with `text`, instead of `name`"""
     text: str | None = None
     """file of the text tower that belongs to `image`"""
+    patch_dropout: Annotated[float, fixed(minimum=0, maximum=0.9)] = 0.0
+    """share of the patches of each view that it does not look at, drawn anew in each step:
+    cheaper and noisier (vision transformers; not where a `style` needs their early layers)"""
     activation: Literal["quick_gelu", "gelu", "gelu_tanh"] | None = None
     """what the model was trained with, for a checkpoint that does not say it; without, both are
     tried (docs/encoders.md)"""

@@ -40,11 +40,17 @@ class TowerEncoder:
         """The dtype of the image tower's arithmetic; inputs and outputs are float32."""
         return self._dtype
 
-    def encode_image(self, views: Tensor) -> Tensor:
+    patches: int = 0
+    """how many patches a view is cut into, 0 where none can be left out"""
+
+    def encode_image(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
         """Embed views.
 
         Args:
             views: `[B, 3, size, size]`, sRGB in 0..1 (values outside are allowed).
+            keep: `[B, K]`, indices of the patches of each view that are looked at, each below
+                `patches`; None: all. (Patch dropout: Liu et al. 2023, arXiv:2208.07220;
+                Li et al. 2023, "FLIP", arXiv:2212.00794.)
 
         Returns:
             `[B, D]` float32, each row of length one; differentiable to `views`.
@@ -53,7 +59,7 @@ class TowerEncoder:
             EncoderError: The views have another shape.
         """
         scale, x = self._scaled(views)
-        return F.normalize(scale.enlarge(self._embed(x))[0], dim=-1)
+        return F.normalize(scale.enlarge(self._embed(x, keep))[0], dim=-1)
 
     def features(self, views: Tensor) -> list[Tensor]:
         """Compute the maps of the early layers, for style losses.
@@ -103,7 +109,7 @@ class TowerEncoder:
         """Count the tokens of a text, start and end marks included; None if unknown."""
         raise NotImplementedError
 
-    def _embed(self, views: Tensor) -> Tensor:
+    def _embed(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
         """`[B, 3, size, size]` float32 to `[B, D]`, not normalised."""
         raise NotImplementedError
 

@@ -66,6 +66,7 @@ class OpenAIEncoder(TowerEncoder):
             self._tower = _resnet(architecture, tensors, self._dtype)
         else:
             self._tower = TransformerTower(tensors, architecture, self._dtype)
+            self.patches = len(self._tower.positions)
         self._text = TextTower(tensors, architecture)
         for tower in (self._tower, self._text):
             tower.to(self._device).eval().requires_grad_(False)
@@ -80,8 +81,8 @@ class OpenAIEncoder(TowerEncoder):
         """Count the tokens of a text, start and end marks included."""
         return len(self._tokenizer.encode(text)) + 2
 
-    def _embed(self, views: Tensor) -> Tensor:
-        out: Tensor = self._tower(views)
+    def _embed(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        out: Tensor = self._tower(views) if keep is None else self._tower(views, keep)
         return out
 
     def _early(self, views: Tensor) -> list[Tensor]:

@@ -212,7 +212,8 @@ class OpenClipEncoder(TowerEncoder):
             return contextlib.nullcontext()
         return torch.autocast(self._device.type, self._dtype)
 
-    def _embed(self, views: Tensor) -> Tensor:
+    def _embed(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        assert keep is None  # patches is 0
         with self._autocast():
             return self._model.encode_image(self._normalised(views)).float()  # type: ignore[no-any-return]
 

@@ -145,9 +145,10 @@ class _ImageTower(nn.Module):
     fc2_weight: Tensor
     fc2_bias: Tensor
 
-    def forward(self, views: Tensor) -> Tensor:
-        """`[B, 3, size, size]` float32 to `[B, D]` float32."""
-        return self._finished(self.stem(views).float() + self.positions, 0)
+    def forward(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        """`[B, 3, size, size]` float32 to `[B, D]` float32; `keep`: of these patches only."""
+        places = self.positions if keep is None else self.positions[keep]
+        return self._finished(self.stem(views, keep).float() + places, 0)
 
     def features(self, views: Tensor) -> list[Tensor]:
         """The patch grid and the outputs of the first four blocks, each `[B, C, g, g]`."""
@@ -238,6 +239,7 @@ class SiglipEncoder(TowerEncoder):
         self._text = _TextTower(tensors, source.traits)
         for tower in (self._tower, self._text):
             tower.to(self._device).eval().requires_grad_(False)
+        self.patches = len(self._tower.positions)
         self._tokenizer, self._pad = load_tokenizer(source.folder)
         self._strict = source.config.get("model_type") != "siglip2"
         if self._tokenizer.get_vocab_size() > len(self._text.table):
@@ -254,8 +256,8 @@ class SiglipEncoder(TowerEncoder):
         """Count the tokens of a text, the end mark included."""
         return len(self._tokenizer.encode(canonical(text, self._strict)).ids)
 
-    def _embed(self, views: Tensor) -> Tensor:
-        out: Tensor = self._tower(views)
+    def _embed(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        out: Tensor = self._tower(views, keep)
         return out
 
     def _early(self, views: Tensor) -> list[Tensor]:

@@ -159,12 +159,14 @@ class PatchStem(nn.Module):
     mean: Tensor
     bias: Tensor | None
 
-    def forward(self, views: Tensor) -> Tensor:
-        """[B, 3, H, W] to [B, T, D] in the dtype of the arithmetic."""
+    def forward(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        """[B, 3, H, W] to [B, T, D] in the arithmetic's dtype; with `keep` [B, K] these of T."""
         p = self.patch
         batch, _, height, width = views.shape
         x = (views - self.mean).reshape(batch, 3, height // p, p, width // p, p)
         x = x.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+        if keep is not None:
+            x = x.gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))
         return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
@@ -203,15 +205,16 @@ class TransformerTower(nn.Module):
     positions: Tensor
     proj: Tensor
 
-    def _tokens(self, patches: Tensor) -> Tensor:
-        x = patches.float() + self.positions
+    def _tokens(self, patches: Tensor, keep: Tensor | None = None) -> Tensor:
+        places = self.positions if keep is None else self.positions[keep]
+        x = patches.float() + places
         x = torch.cat([self.first.expand(x.shape[0], -1, -1), x], dim=1)
         out: Tensor = self.norm_pre(x)
         return out
 
-    def forward(self, views: Tensor) -> Tensor:
-        """`[B, 3, size, size]` float32 to `[B, D]` float32."""
-        return self._finished(self._tokens(self.stem(views)), 0)
+    def forward(self, views: Tensor, keep: Tensor | None = None) -> Tensor:
+        """`[B, 3, size, size]` float32 to `[B, D]` float32; `keep`: of these patches only."""
+        return self._finished(self._tokens(self.stem(views, keep), keep), 0)
 
     def _finished(self, x: Tensor, done: int) -> Tensor:
         """Tokens after `done` blocks, not the last, to `[B, D]`."""

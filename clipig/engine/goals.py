@@ -201,7 +201,11 @@ def _goals(cache: PromptCache, encoder: Encoder, peers: Sequence[object]) -> lis
 def _faults(
     plan: Plan, encoders: Sequence[Encoder], cache: PromptCache
 ) -> Iterator[Problem]:
-    """Texts that are too long for an encoder and pictures that cannot be read."""
+    """Texts that are too long for an encoder, pictures that cannot be read, missing patches."""
+    for i, (model, encoder) in enumerate(zip(plan.experiment.model, encoders, strict=True)):
+        if model.patch_dropout and not getattr(encoder, "patches", 0):
+            lacking = f"{encoder.info.name} has no patches that could be left out"
+            yield Problem("", 0, 0, f"model[{i}].patch_dropout", lacking)
     for experiment in plan.experiments:
         for t, target in enumerate(experiment.targets):
             for f, feature in enumerate(target.features if target.active else ()):

@@ -19,7 +19,7 @@ from clipig.engine.styles import look
 from clipig.engine.target import Fair, Seen, TargetProgram
 from clipig.ops.canvases import Canvas
 from clipig.plan.plan import Phase, Plan
-from clipig.rng import Draw, ViewDraw
+from clipig.rng import Draw, ViewDraw, stream_id
 
 
 class Program:
@@ -113,7 +113,8 @@ class Program:
             wanted = list(dict.fromkeys(a for i in group for a in self.targets[i].aspects(number)))
             flat = [views[i].flatten(0, 1) for i in group]
             pixels = flat[0] if len(flat) == 1 else torch.cat(flat)
-            found = look(encoder, pixels, needs[0], wanted, self.chunk)
+            keep = None if wanted else self._kept(number, encoder, group, step)
+            found = look(encoder, pixels, needs[0], wanted, self.chunk, keep)
             parts = [torch.split(f, [len(f) for f in flat]) for f in found]
             for place, i in enumerate(group):
                 t = self.targets[i]
@@ -121,6 +122,22 @@ class Program:
                 if needs[0]:
                     scores[i].append(t.score(number, rows.pop(0), step))
                 seen[i].append(dict(zip(wanted, rows, strict=True)))
+
+    def _kept(
+        self, number: int, encoder: Encoder, group: list[int], step: int | Tensor
+    ) -> Tensor | None:
+        """The patches that an encoder with patch dropout looks at, `[B, K]`, or None for all."""
+        share = self.plan.experiment.model[number].patch_dropout
+        count: int = getattr(encoder, "patches", 0)
+        if not share or not count:
+            return None
+        rows = []
+        for t in (self.targets[i].plan for i in group):
+            stream = stream_id(f"targets[{t.index}].patches", number)
+            chance = self.draw.uniform(stream, step, (t.views, count))
+            kept = chance.topk(max(1, round((1 - share) * count)), dim=-1).indices
+            rows.append(kept.flatten(0, 1))
+        return torch.cat(rows)
 
     def _likeness(self, like: Tensor, scores: list[list[Scores]]) -> Tensor:
         """Similarity `[R]`: mean over views of the features that attract, over all encoders."""

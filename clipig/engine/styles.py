@@ -73,18 +73,21 @@ def embed_with_maps(encoder: Encoder, views: Tensor) -> tuple[Tensor, list[Tenso
 
 def look(
     encoder: Encoder, views: Tensor, embed: bool, wanted: Sequence[Aspect],
-    chunk: int | None = None,
+    chunk: int | None = None, keep: Tensor | None = None,
 ) -> list[Tensor]:
     """What an encoder sees in views `[B, 3, s, s]`: the embedding `[B, D]` if asked for, and
     each of the wanted statistics `[B, ...]`.
 
     In chunks of at most `chunk` views, if given: the activations of one chunk at a
-    time are held, each computed again when the gradient passes.
+    time are held, each computed again when the gradient passes. Without statistics an
+    encoder looks at the patches `keep` `[B, K]` only, if given.
     """
 
-    def see(part: Tensor) -> list[Tensor]:
+    def see(part: Tensor, kept: Tensor | None = None) -> list[Tensor]:
         if not wanted:
-            return [encoder.encode_image(part)]
+            if kept is None:
+                return [encoder.encode_image(part)]
+            return [encoder.encode_image(part, kept)]  # type: ignore[call-arg]
         embedded: list[Tensor] = []
         if embed:
             whole, maps = embed_with_maps(encoder, part)
@@ -94,12 +97,13 @@ def look(
         return embedded + [statistic(kind, maps[layer]) for kind, layer in wanted]
 
     if chunk is None or len(views) <= chunk:
-        return see(views)
+        return see(views, keep)
     from torch.utils.checkpoint import checkpoint
 
     count = -(-len(views) // chunk)  # parts as equal as can be
+    kept = [None] * count if keep is None else keep.tensor_split(count)
     parts = [
-        checkpoint(see, part, use_reentrant=False, preserve_rng_state=False)
-        for part in views.tensor_split(count)
+        checkpoint(see, *pair, use_reentrant=False, preserve_rng_state=False)
+        for pair in zip(views.tensor_split(count), kept, strict=True)
     ]
     return [torch.cat(rows) for rows in zip(*parts, strict=True)]
