@@ -48,13 +48,16 @@ NOUNS = (
 )
 
 
-def evaluate_retrieval(model: str) -> dict[str, Any]:
-    """Top-1 of 400 with training drawings and with the held-out style."""
-    config, words, tensors = read_weights(PACKAGE / f"{model}.safetensors")
+def evaluate_retrieval(model: str, weights: Path | None = None) -> dict[str, Any]:
+    """Top-1 of 400 with training drawings and with the held-out styles."""
+    path = weights or PACKAGE / f"{model}.safetensors"
+    config, words, tensors = read_weights(path)
     network = new_network(config)
     network.load_state_dict(tensors, strict=False)
     vocabulary = Vocabulary(words, config.buckets, config.groups, config.context)
-    return {f"retrieval {model}": measure_retrieval(network, vocabulary, load_bank(), full=True)}
+    return {
+        f"retrieval {path.stem}": measure_retrieval(network, vocabulary, load_bank(), full=True)
+    }
 
 
 def evaluate_speed(model: str) -> dict[str, Any]:
@@ -137,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m training.evaluate", description=__doc__)
     parser.add_argument("part", choices=["retrieval", "speed", "pictures"])
     parser.add_argument("--model", default="embedded")
+    parser.add_argument("--weights", type=Path, help="retrieval: of this file, not the package's")
     parser.add_argument("--recipe", choices=list(RECIPES), default="layers")
     parser.add_argument(
         "--set", choices=["grid", "pairs", "nine", "animals", "nouns"], default="grid"
@@ -146,7 +150,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.part == "retrieval":
-        write_results(evaluate_retrieval(options.model))
+        write_results(evaluate_retrieval(options.model, options.weights))
     elif options.part == "speed":
         write_results(evaluate_speed(options.model))
     else:

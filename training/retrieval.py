@@ -10,23 +10,33 @@ from torch import Tensor
 from clipig.encoders.embedded.network import EmbeddedNetwork
 from clipig.encoders.embedded.vocabulary import Vocabulary
 from training.compose import Painter
-from training.scenes import SceneDrawer
+from training.scenes import SceneDrawer, mend_articles
 from training.sources import HELD_OUT, Bank
 
 COUNT = 400
 
 
 def top_one(pictures: Tensor, texts: Tensor) -> float:
-    """Share of pictures `[N, D]` whose own text `[N, D]` scores highest, rounded."""
+    """Share of pictures `[N, D]` whose own text scores highest of `[M, D]`, rounded.
+
+    The first N texts are the pictures' own; M is at least N.
+    """
     best = (pictures @ texts.T).argmax(1)
-    return round((best == torch.arange(len(texts))).float().mean().item(), 4)
+    return round((best == torch.arange(len(pictures))).float().mean().item(), 4)
+
+
+def fill_captions(captions: list[str], bank: Bank) -> list[str]:
+    """The captions and as many other nouns as are wanting to 400."""
+    nouns = [mend_articles(f"a {concept.name}") for concept in bank.concepts]
+    others = [noun for noun in nouns if noun not in captions]
+    return captions + others[: max(0, COUNT - len(captions))]
 
 
 @torch.no_grad()
 def measure_retrieval(
     network: EmbeddedNetwork, vocabulary: Vocabulary, bank: Bank, full: bool = False
 ) -> dict[str, float]:
-    """Top-1 among 400 held-out pairs and 400 nouns, training and held-out style.
+    """Top-1 among 400 captions of held-out pairs and of nouns, training and held-out styles.
 
     `full` adds the attacked columns. The network is left in eval mode.
     """
@@ -42,7 +52,8 @@ def measure_retrieval(
             ("nouns", drawer.draw_nouns(COUNT)),
         ):
             pictures = painter.paint(scenes)
-            words, letters = vocabulary.encode([scene.caption for scene in scenes])
+            captions = fill_captions([scene.caption for scene in scenes], bank)
+            words, letters = vocabulary.encode(captions)
             texts = network.text(words, letters)
             noise = torch.randn(pictures.shape, generator=generator)
             mean = pictures.mean((1, 2, 3), keepdim=True)

@@ -18,6 +18,7 @@ from training.concepts import COLORS, Concept, collect_words, plural, read_conce
 from training.mistakes import VISITS, Pool, mistake_loss
 from training.rendering import SIDE
 from training.replay import Replay, Strength
+from training.retrieval import fill_captions, top_one
 from training.scenes import Kind, Scene, SceneDrawer, also_true, held_out, mend_articles
 from training.sources import DRAWINGS, HELD_OUT, Bank
 from training.weights import grow_network, new_network, read_weights
@@ -216,6 +217,14 @@ def test_pictures_are_finite_and_bounded(bank: Bank) -> None:
     assert pictures.max() < 1.5
     again = Painter(bank, 32, 0).paint(scenes)
     assert torch.equal(pictures, again)
+
+
+def test_few_drawings_still_compete_with_400_captions(bank: Bank) -> None:
+    captions = fill_captions(["a disc red"], bank)
+    assert captions[0] == "a disc red"
+    assert len(captions) == len(set(captions)) == len(bank.concepts)
+    pictures, texts = torch.eye(3)[:2], torch.eye(3)[[0, 2, 1]]
+    assert top_one(pictures, texts) == 0.5
 
 
 def test_attacks_stay_within_their_radius() -> None:
