@@ -1,7 +1,7 @@
-"""What becomes of events: image files, progress, tables, animations, pages.
+"""Turns events into output: image files, progress, tables, animations, pages.
 
-A sink is called with every group and event and closed at the end. It never reaches into the
-engine, and the engine knows none of them. May import: `session` and below.
+A sink receives every group and event and is closed at the end. It never reaches into the
+engine, and the engine knows no sink. May import: `session` and below.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from clipig.session import Group
 
 
 class Sink(Protocol):
-    """Something that listens to a run."""
+    """Receives the events of a run."""
 
     def __call__(self, group: Group, event: Event) -> None:
-        """Take note of an event. May read tensors when it likes (that waits for the device)."""
+        """Handle an event. Reading its tensors is allowed, but waits for the device."""
         ...
 
     def close(self, interrupted: bool) -> None:
-        """No more events come; `interrupted` if the run was stopped early."""
+        """Finish the output. `interrupted`: the run was stopped early."""
         ...

@@ -1,4 +1,4 @@
-"""An animation of a run: mp4 through imageio (extra `clipig[video]`), webp and gif by Pillow."""
+"""Animations of runs: mp4 by imageio (extra `clipig[video]`), webp and gif by Pillow."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ from clipig.session import Group
 
 KINDS = ("mp4", "webp", "gif")
 FRAMES = 150
-"""About how many frames an animation has."""
+"""Approximate number of frames of an animation."""
 
 
 def check_kind(kind: str) -> None:
-    """Raises `UsageError` if animations of this kind cannot be made here."""
+    """Check that animations of this kind can be written here.
+
+    Raises:
+        UsageError: The kind is unknown, or its extra is not installed.
+    """
     if kind not in KINDS:
         raise UsageError(f"--video {kind}: unknown kind (allowed: {', '.join(KINDS)})")
     if kind == "mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
@@ -34,7 +38,12 @@ def check_kind(kind: str) -> None:
 class Animation:
     """Collects frames of every run and writes one file per run at the end.
 
-    The animation of a resumed run begins where it was resumed.
+    The animation of a resumed run begins at the step from which it was resumed.
+
+    Args:
+        kind: `mp4`, `webp` or `gif`.
+        path: Returns the file of a run, given its index.
+        rate: Frames per second.
     """
 
     def __init__(self, kind: str, path: Callable[[int], Path], rate: int = 25):
@@ -55,7 +64,7 @@ class Animation:
             self._save(group.rows)
 
     def close(self, interrupted: bool) -> None:
-        """Write what there is."""
+        """Write the frames collected so far."""
         self._save(tuple(self._frames))
 
     def _take(self, group: Group, event: Step) -> None:
@@ -69,7 +78,7 @@ class Animation:
             if not frames:
                 continue
             width, height = frames[-1].size
-            even = (width + width % 2, height + height % 2)  # video codecs want even sizes
+            even = (width + width % 2, height + height % 2)  # video codecs need even sizes
             frames = [f.resize(even, Image.Resampling.NEAREST) for f in frames]
             path = self.path(row)
             try:

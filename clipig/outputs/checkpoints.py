@@ -1,8 +1,8 @@
-"""A run's state as one file, to go on after Ctrl-C, kill -9 or power loss.
+"""Saves a run's resume state as one file, so that it survives Ctrl-C, kill -9 or power loss.
 
-A safetensors file (tensors and texts, nothing that could be executed) that
-appears whole or not at all. The resolved config lies beside the picture; its
-hash is kept here, so that a state is never continued with another config.
+The file is a safetensors file (tensors and texts, nothing executable) and is written
+atomically. The resolved config lies beside the image; the checkpoint holds its hash, so
+that a state is never continued with another config.
 """
 
 from __future__ import annotations
@@ -27,12 +27,22 @@ FORMAT = "clipig-checkpoint-1"
 
 
 def fingerprint(text: str) -> str:
-    """What identifies a config in a checkpoint."""
+    """SHA-256 of a config's text, in hex; identifies the config in a checkpoint."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def save_state(path: Path, state: State, config: str, extra: dict[str, str] | None = None) -> None:
-    """Write a state for the config text `config`; replaces an older one. Raises `OutputError`."""
+    """Write a resume state atomically; an older one at `path` is replaced.
+
+    Args:
+        path: The checkpoint.
+        state: From `Step.state`.
+        config: Text of the resolved config.
+        extra: More texts to save, by key.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
     tensors: dict[str, Tensor] = {"alive": state.alive}
     tensors.update({f"canvas/{k}": v for k, v in state.canvas.items()})
     tensors.update({f"fair/{t}/{e}": v for (t, e), v in state.fair.items()})
@@ -50,21 +60,21 @@ def save_state(path: Path, state: State, config: str, extra: dict[str, str] | No
 
 @dataclass(frozen=True)
 class SavedRun:
-    """What a checkpoint of `clipig run` says beside the state of its batch."""
+    """Values that a checkpoint of `clipig run` holds besides the state of its batch."""
 
     rows: tuple[int, ...]
     """runs of the batch, as indices of the config's runs"""
     done: tuple[int, ...] = ()
-    """runs that were finished before"""
+    """indices of the runs that are already finished"""
     seconds: float = 0.0
-    """spent so far"""
+    """time spent so far"""
     stages: str = ""
-    """what earlier parts were made with, if not with this config"""
+    """describes the configs of earlier parts of the run, empty if all used this one"""
     since_snapshot: float | None = None
     """seconds since the last snapshot, None if there was none"""
 
     def texts(self) -> dict[str, str]:
-        """The texts of a checkpoint, for `read_saved_run`."""
+        """These values as texts of a checkpoint, for `read_saved_run`."""
         since = {} if self.since_snapshot is None else {
             "since_snapshot": f"{self.since_snapshot:.3f}"
         }
@@ -80,14 +90,14 @@ def read_saved_run(path: Path, about: Mapping[str, str], runs: int, batch: int) 
     Args:
         path: The checkpoint, for messages.
         about: Its texts, from `load_state`.
-        runs: How many runs the config has.
-        batch: How many runs the state has.
+        runs: Number of runs of the config.
+        batch: Number of runs of the state.
 
     Returns:
         The checked values.
 
     Raises:
-        OutputError: One is missing, of another type or out of range; names it.
+        OutputError: A text is missing, of another type or out of range; the message names it.
     """
     rows = _indices(path, about, "rows", runs)
     done = _indices(path, about, "done", runs)
@@ -102,7 +112,7 @@ def read_saved_run(path: Path, about: Mapping[str, str], runs: int, batch: int) 
 
 
 def _indices(path: Path, about: Mapping[str, str], key: str, runs: int) -> tuple[int, ...]:
-    """Different indices below `runs`. Raises `OutputError`."""
+    """A list of distinct indices below `runs`. Raises `OutputError`."""
     text = about.get(key, "nothing")
     try:
         found = json.loads(text)
@@ -135,16 +145,16 @@ def load_state(path: Path, config: str) -> tuple[State, dict[str, str]]:
 
     Args:
         path: The checkpoint.
-        config: The text of the config beside it.
+        config: Text of the config beside it.
 
     Returns:
-        The state and the extra texts that were saved with it.
+        The state and all texts that were saved with it.
 
     Raises:
-        OutputError: It does not exist, is damaged, or belongs to another config.
+        OutputError: The file does not exist, is damaged, or belongs to another config.
     """
     try:
-        open_input(path).close()  # a pipe is refused before it makes the reader wait
+        open_input(path).close()  # refuses a pipe, on which the reader would block
     except InputError as fault:
         raise OutputError(str(fault)) from fault
     try:

@@ -1,4 +1,4 @@
-"""Contact sheets: many small pictures with their names on one."""
+"""Contact sheets: many small labelled images on one large image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from clipig.images import to_pil
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Fonts with many scripts that systems often have, tried when the bundled one lacks a letter.
+# Common system fonts with many scripts, tried when the bundled font lacks a letter.
 _WIDE_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 _MAX_PIXELS = 200_000_000
@@ -30,12 +30,20 @@ def contact_sheet(
     font_size: int = 14,
     lines: int = 2,
 ) -> Image.Image:
-    """Pictures in rows of `columns` (default: nearly square), a label below each.
+    """Arrange images in rows, with a label below each.
 
-    `images`: `[3 or 4, H, W]` in [0, 1] or Pillow pictures, scaled to fit in
-    squares of `cell` pixels (default: the largest side among them). Labels are
-    wrapped to at most `lines` lines, the rest is cut with an ellipsis. Raises
-    `ImageError` for no pictures, a wrong number of labels, or a sheet too large.
+    Args:
+        images: Tensors `[3 or 4, H, W]` in [0, 1] or Pillow images.
+        labels: One text per image; None: no labels.
+        columns: Images per row; None: a nearly square sheet.
+        cell: Side in pixels of the square into which each image is scaled; None: the longest
+            side of all images.
+        gap: Pixels between cells.
+        font_size: Of the labels, in pixels.
+        lines: Maximum number of lines of a label; an ellipsis replaces the rest.
+
+    Raises:
+        ImageError: No images, a wrong number of labels, or a sheet too large.
     """
     if not images:
         raise ImageError("a contact sheet of no pictures")
@@ -88,7 +96,7 @@ def wrap_label(text: str, width: int, font_size: int = 14, lines: int = 2) -> li
             return [*found, _cut(" ".join([line, *words]), width, font_size)]
         while words and _width(f"{line} {words[0]}", font_size) <= width:
             line = f"{line} {words.pop(0)}"
-        if _width(line, font_size) > width:  # one long word: goes on in the next line
+        if _width(line, font_size) > width:  # a long word continues on the next line
             head = _longest_head(line, width, font_size)
             if head < len(line):
                 words.insert(0, line[head:])
@@ -98,7 +106,7 @@ def wrap_label(text: str, width: int, font_size: int = 14, lines: int = 2) -> li
 
 
 def _longest_head(text: str, width: int, font_size: int) -> int:
-    """How many letters fit, at least one."""
+    """Number of leading letters that fit into `width`, at least one."""
     low, high = 1, len(text)
     while low < high:
         middle = (low + high + 1) // 2
@@ -135,7 +143,7 @@ def _wide(size: int) -> Font | None:
 
 @lru_cache(maxsize=4096)
 def _has(font: Font, letter: str) -> bool:
-    """Whether the font draws the letter as something else than its sign for missing ones."""
+    """Whether the font has a glyph for the letter (not its sign for missing glyphs)."""
     if letter.isspace():
         return True
     shape, missing = font.getmask(letter), font.getmask("\U000f0000")
@@ -150,7 +158,7 @@ def _font_for(text: str, size: int) -> Font:
 
 
 def _drawable(text: str, size: int) -> str:
-    """The text with what no font here can draw replaced: by its plain letter, else by `?`."""
+    """Replace letters that no available font can draw by their ASCII base letter, else by `?`."""
     fonts = [font for font in (_bundled(size), _wide(size)) if font is not None]
     found = []
     for letter in text:

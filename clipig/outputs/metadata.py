@@ -1,4 +1,4 @@
-"""What a picture's file says about it: enough to make it again."""
+"""Texts stored in an image file, sufficient to reproduce the image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from clipig.ops.constraints.style import Style
 from clipig.web import cached_path, is_url
 
 PREFIX = "clipig "
-"""Begins the keywords of our own texts in a PNG."""
+"""Prefix of clipig's own keywords in a PNG."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class InputImage:
     """An image that an experiment reads: init, mask, image prompt or style reference."""
 
     name: str
-    """as the config has it: a path or an address"""
+    """as written in the config: a path or an address"""
     path: str
-    """where it was, absolute; the address itself for one from the web"""
+    """absolute path, or the address itself for an image from the web"""
     sha256: str
-    """of its bytes, empty if they are not on this disk"""
+    """checksum of the file in hex, empty if it is not on this disk"""
 
 
 def image_names(experiment: Experiment) -> list[str]:
-    """The paths and addresses of all images that an experiment reads, each once."""
+    """Paths and addresses of all images that an experiment reads, without duplicates."""
     return list(dict.fromkeys(name for name in _image_names(experiment) if name))
 
 
@@ -46,7 +46,7 @@ def _image_names(experiment: Experiment) -> Iterator[str | None]:
 
 
 def input_image(name: str) -> InputImage:
-    """What is known of an image by its name. A missing one has no checksum."""
+    """Describe an image given by path or address. The checksum of a missing file is empty."""
     path = cached_path(name) if is_url(name) else Path(name).expanduser()
     checksum = ""
     with contextlib.suppress(OSError, ValueError):
@@ -55,7 +55,7 @@ def input_image(name: str) -> InputImage:
 
 
 def read_input_images(text: str) -> list[InputImage]:
-    """The images in a file's metadata; a text that is damaged has none."""
+    """Parse the list of images in a file's metadata; a damaged text gives an empty list."""
     with contextlib.suppress(ValueError, TypeError, RecursionError):
         images = [InputImage(**entry) for entry in json.loads(text)]
         if all(isinstance(v, str) for image in images for v in asdict(image).values()):
@@ -67,17 +67,17 @@ def metadata(
     experiment: Experiment, encoders: Sequence[EncoderInfo], similarity: float, epochs: str,
     seconds: float | None = None,
 ) -> dict[str, str]:
-    """The texts in the PNG of one run.
+    """Build the texts for the PNG of one run.
 
     Args:
         experiment: The settled experiment of this run alone.
-        encoders: The models that guided it.
+        encoders: The encoders that guided it.
         similarity: 100 * cosine in the last step.
-        epochs: How far it came: `200 of 200`.
-        seconds: What it took; None if that is not known.
+        epochs: Number of finished epochs: `200 of 200`.
+        seconds: Time taken; None if unknown.
 
     Returns:
-        Texts by PNG keyword, those that are empty left out.
+        Non-empty texts by PNG keyword.
     """
     prompts = [
         text for target in experiment.targets for f in target.features
@@ -104,5 +104,5 @@ def metadata(
 
 
 def _listed(words: Sequence[str]) -> str:
-    """One word per model, `-` where a model has none; nothing if no model has one."""
+    """Join one word per model, `-` for an empty word. Empty if all words are empty."""
     return ", ".join(word or "-" for word in words) if any(words) else ""

@@ -1,4 +1,4 @@
-"""Pictures with metadata, snapshots, the trace and checkpoints."""
+"""Writes images with metadata, snapshots, the trace and checkpoints."""
 
 from __future__ import annotations
 
@@ -24,13 +24,16 @@ from clipig.session import Group
 
 
 class Files:
-    """Writes what a run leaves behind.
+    """Sink that writes all files of one call of `clipig run`, except the config.
 
-    `interval` is in steps (int) or seconds (float); 0 writes no snapshots.
-    `config` is the text of the resolved config, which has been written already.
-    Checkpoints are written at most every `patience` seconds (default 10, or the
-    environment's CLIPIG_CHECKPOINT_SECONDS) and removed at the end. `stages`
-    says what earlier parts of a resumed run were made with, if not with this config.
+    Args:
+        place: Names of the files.
+        experiments: One per run.
+        config: Text of the resolved config, which exists as a file already.
+        interval: Steps (int) or seconds (float) between snapshots; 0: no snapshots.
+        patience: Minimum seconds between checkpoints, which are removed at the end; None:
+            $CLIPIG_CHECKPOINT_SECONDS, or 10.
+        saved: Values of the checkpoint from which the run is resumed.
     """
 
     def __init__(
@@ -45,7 +48,7 @@ class Files:
         self.done = list(saved.done) if saved else []
         self.pictures: dict[int, Path] = {}
         self.more: list[Path] = []
-        """files beside the pictures: transparent ones, indexed ones"""
+        """additional image files: transparent and indexed versions"""
         self.similarities: dict[int, float] = {}
         self._began = now - (saved.seconds if saved else 0.0)
         since = saved.since_snapshot if saved else None
@@ -72,26 +75,26 @@ class Files:
                 self.place.checkpoint.unlink(missing_ok=True)
 
     def close(self, interrupted: bool) -> None:
-        """Keep picture and state of a run that was stopped."""
+        """Write image and resume state of an interrupted run, and the rest of the trace."""
         if interrupted and self._last is not None:
             group, event = self._last
             picture = event.picture()
             for i, row in enumerate(group.rows):
                 self._write(group, picture, i, row, float(event.similarity[i]), event.epoch + 1)
-            with contextlib.suppress(Unsettled):  # the last checkpoint stays
+            with contextlib.suppress(Unsettled):  # keep the last checkpoint
                 self._checkpoint(group, event)
         self._flush()
 
     @property
     def seconds(self) -> float:
-        """Time spent on the run, that before a resume included."""
+        """Time spent on the run, including the time before a resume."""
         return time.monotonic() - self._began
 
     def _due(self, event: Step) -> bool:
         if not self.interval:
             return False
         now = time.monotonic()
-        if isinstance(self.interval, int):  # by the step alone, so that a resume changes nothing
+        if isinstance(self.interval, int):  # depends on the step only, so a resume changes nothing
             due = (event.step - 1) % self.interval == 0
         else:
             due = self._shot is None or now - self._shot >= self.interval
@@ -111,7 +114,7 @@ class Files:
     ) -> None:
         path = self.place.picture(row, self.rows)
         make_folder(path.parent)
-        if not self.place.config.exists():  # somebody deleted the folder during the run
+        if not self.place.config.exists():  # the folder was deleted during the run
             atomic_write(self.place.config, self.config)
         texts = describe(group, i, similarity, epochs, self.seconds)
         if self.stages:
@@ -138,7 +141,7 @@ class Files:
         self._saved = time.monotonic()
 
     def _flush(self) -> None:
-        """Append the steps since the last time to the trace."""
+        """Append the pending steps to the trace."""
         lines = [json.dumps(_record(group, event)) for group, event in self._pending]
         if not lines:
             return
@@ -148,7 +151,7 @@ class Files:
                 file.write("\n".join(lines) + "\n")
         except OSError as fault:
             raise OutputError(f"{self.place.trace}: cannot be written: {fault.strerror}") from fault
-        # an interruption before this line writes them twice, which `cut_trace` mends;
+        # an interruption before this line writes them twice, which `cut_trace` fixes;
         # clearing first would lose them
         self._pending.clear()
 
@@ -162,7 +165,7 @@ def _patience() -> float:
 
 
 def _record(group: Group, event: Step) -> dict[str, object]:
-    """One line of the trace; numbers are lists if there are several runs."""
+    """One record of the trace. Values are lists if the group has several runs."""
     several = len(group.rows) > 1
 
     def numbers(tensor: Tensor) -> object:
@@ -178,12 +181,16 @@ def _record(group: Group, event: Step) -> dict[str, object]:
 
 
 def cut_trace(path: Path, step_epoch: int) -> None:
-    """Drop the lines of a trace from an epoch on, which will be made again, and doubles.
+    """Remove the lines of a trace that a resumed run writes again, and duplicates.
 
-    Lines that are no records (one cut short by a crash) are dropped, too.
+    Lines that are not records, for example truncated by a crash, are removed, too.
+
+    Args:
+        path: The trace; it may be missing.
+        step_epoch: First epoch to remove.
 
     Raises:
-        OutputError: It is no file that can be read, or cannot be written.
+        OutputError: The file cannot be read or written.
     """
     try:
         data = read_bytes(path) if os.path.lexists(path) else b""
@@ -203,7 +210,7 @@ def cut_trace(path: Path, step_epoch: int) -> None:
 def describe(
     group: Group, i: int, similarity: float, epochs: int, seconds: float
 ) -> dict[str, str]:
-    """The texts in the PNG of run `i` of a group."""
+    """Build the PNG texts of run `i` of a group; see `metadata`."""
     return metadata(
         group.plan.experiments[i], group.encoders, similarity,
         f"{epochs} of {group.plan.epochs}", seconds,
@@ -211,7 +218,7 @@ def describe(
 
 
 def _rgba(picture: Picture, i: int) -> Tensor:
-    """A run's picture, with alpha where the canvas has one."""
+    """Image of a run: `[3, H, W]`, or `[4, H, W]` if the canvas has alpha."""
     import torch
 
     rgb = picture.rgb[i].clamp(0, 1)

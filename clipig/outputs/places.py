@@ -1,4 +1,4 @@
-"""Where a run writes: names that are free, and never a file of the user's."""
+"""Chooses output paths of a run: free names, never an existing file of the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RENDERS = "renders"
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of one call of `clipig run`, all beginning with the same stem."""
+    """Paths of the files of one call of `clipig run`; all names begin with the same stem."""
 
     folder: Path
     stem: str
@@ -34,30 +34,38 @@ class RunFiles:
         return self.folder / f"{self.stem}.checkpoint"
 
     def working(self) -> AbstractContextManager[None]:
-        """Held while the run is being made. Raises `OutputError` if another process does."""
+        """Lock the run while it is computed. Raises `OutputError` if another process does so."""
         return locked(
             self.folder / f".{self.stem}.lock",
             f"{self.folder / self.stem}: this run is being made by another process",
         )
 
     def picture(self, row: int, rows: int) -> Path:
-        """The PNG of one run: `stem.png`, or `stem_012.png` if there are several."""
+        """Path of a run's PNG: `stem.png`, or `stem_012.png` if there are several runs."""
         if rows == 1:
             return self.folder / f"{self.stem}.png"
         return self.folder / f"{self.stem}_{row:0{max(3, len(str(rows - 1)))}d}.png"
 
     def snapshot(self, row: int, rows: int, epoch: int) -> Path:
-        """A picture on the way: `stem.snapshots/00120.png`."""
+        """Path of an intermediate image: `stem.snapshots/00120.png`."""
         folder = self.folder / f"{self.picture(row, rows).stem}.snapshots"
         return folder / f"{epoch:05d}.png"
 
     def animation(self, row: int, rows: int, kind: str) -> Path:
-        """An animation: `stem.mp4`."""
+        """Path of an animation: `stem.mp4`."""
         return self.picture(row, rows).with_suffix(f".{kind}")
 
 
 def choose(output: str | None, name: str) -> RunFiles:
-    """The place that a user means: `DIR/`, `FILE.png`, or nothing (`renders/NAME/NAME`)."""
+    """Interpret the user's output option.
+
+    Args:
+        output: `DIR/`, `FILE.png`, or None for `renders/NAME/NAME`.
+        name: Name of the experiment.
+
+    Raises:
+        OutputError: The file has a suffix other than `.png`.
+    """
     if not output or output == "./":
         return RunFiles(Path(RENDERS) / slug(name), slug(name))
     path = Path(output).expanduser()
@@ -70,13 +78,13 @@ def choose(output: str | None, name: str) -> RunFiles:
 
 
 def claim(place: RunFiles) -> RunFiles:
-    """Make the folder and reserve a free stem in it (`stem`, `stem-2`, `stem-3` ...).
+    """Create the folder and reserve a free stem in it (`stem`, `stem-2`, `stem-3` ...).
 
-    Every file that a run may write begins with its stem, so a stem is free if no file has
-    it. The config file is created empty, which keeps the stem from anybody else.
+    Every file of a run begins with its stem, so a stem is free if no file begins with it.
+    Creating the config file (empty) reserves the stem against other processes.
 
     Raises:
-        OutputError: The folder cannot be made, or no file in it.
+        OutputError: The folder, or a file in it, cannot be created.
     """
     make_folder(place.folder)
     remove_litter(place.folder)
@@ -95,13 +103,13 @@ def claim(place: RunFiles) -> RunFiles:
 
 
 def _taken(place: RunFiles) -> bool:
-    """Whether any file of that stem is there: `art.png`, `art_012.png`, `art.transparent.png`."""
+    """Whether a file of that stem exists: `art.png`, `art_012.png`, `art.transparent.png`."""
     pattern = re.compile(re.escape(place.stem) + r"(_\d+)?(\..*)?", re.I | re.S)
     return any(pattern.fullmatch(entry.name) for entry in os.scandir(place.folder))
 
 
 def unfinished(place: RunFiles) -> RunFiles | None:
-    """The latest run of this place that was interrupted: it has a checkpoint or no picture."""
+    """The latest interrupted run of this stem, recognized by its checkpoint, or None."""
     if not place.folder.is_dir():
         return None
     pattern = re.compile(re.escape(place.stem) + r"(-\d+)?$")

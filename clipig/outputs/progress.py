@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, plain lines elsewhere. Writes to stderr."""
+"""Shows the progress of a run on stderr: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from clipig.engine.events import Diverged, Event, Finished, PhaseBegun, Step
 from clipig.session import Group
 
 LOOK = 0.2
-"""Seconds between two readings of the device."""
+"""Seconds between two reads of values from the device, each of which waits for it."""
 
 
 class ProgressBar:
@@ -36,7 +36,7 @@ class ProgressBar:
             self._finish()
 
     def close(self, interrupted: bool) -> None:
-        """Leave the bar as it is."""
+        """Close the bar, leaving it on the screen."""
         self._finish()
 
     def _open(self, group: Group, step: int) -> None:
@@ -85,7 +85,7 @@ class ProgressBar:
 
 
 def status(event: Step) -> str:
-    """Similarity, learning rate and resolution in a few words. Waits for the device."""
+    """Short text with similarity, learning rate and resolution. Waits for the device."""
     likeness = event.similarity
     text = f"sim {float(likeness.mean()):.2f}"
     if len(likeness) > 1:

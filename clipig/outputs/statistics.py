@@ -1,4 +1,4 @@
-"""The table of targets that the original prints: what counted how often, losses, similarities."""
+"""Table of targets as in the original CLIPig: use counts, losses and similarities."""
 
 from __future__ import annotations
 
@@ -19,7 +19,13 @@ WINDOW = 30
 
 
 class StatisticsTable:
-    """Keeps the last reports and prints them, at the end and every few seconds if `live`."""
+    """Keeps the last reports and prints their averages.
+
+    Args:
+        live: Print every `pause` seconds, not only at the end.
+        stream: Where to print; None: stderr.
+        pause: Seconds between two tables.
+    """
 
     def __init__(self, live: bool = False, stream: TextIO | None = None, pause: float = 4.0):
         self.live, self.pause = live, pause
@@ -41,7 +47,7 @@ class StatisticsTable:
             self._recent.clear()
 
     def close(self, interrupted: bool) -> None:
-        """Nothing is left open."""
+        """Do nothing: no resource is open."""
 
     def _keep(self, experiment: Experiment, report: TargetReport) -> None:
         recent = self._recent.setdefault(report.index, deque(maxlen=WINDOW))
@@ -55,7 +61,7 @@ class StatisticsTable:
         self._steps[report.index] = self._steps.get(report.index, 0) + 1
 
     def table(self, experiment: Experiment) -> str:
-        """The text of the table. Waits for the device."""
+        """Text of the table. Waits for the device."""
         lines = [f"{'':<44}{'weight':>8}{'count':>8}{'loss':>9}{'sim':>8}{'min':>8}{'max':>8}"]
         for index, target in enumerate(experiment.targets):
             steps = self._steps.get(index, 0)

@@ -1,4 +1,4 @@
 """Static pages: grid explorer, ranking report and contact sheet.
 
-Every page works from `file://`: no server, no network, no build step.
+Every page works from `file://`, without a server, network access or a build step.
 """

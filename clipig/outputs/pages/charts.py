@@ -1,4 +1,4 @@
-"""Small charts as SVG text: a histogram and a scatter, styled by the page."""
+"""Small SVG charts (histogram, scatter plot), styled by the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PlotBox = tuple[float, float, float, float]
 
 
 def ticks(low: float, high: float, about: int = 6) -> list[float]:
-    """Round numbers between `low` and `high`, some `about` of them."""
+    """Round values between `low` and `high` for axis ticks, approximately `about` of them."""
     span = high - low
     if span <= 0:
         return [low]
@@ -25,19 +25,19 @@ def ticks(low: float, high: float, about: int = 6) -> list[float]:
 
 
 def padded(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of an axis with a little air at both ends."""
+    """Limits of an axis: the range of `values`, enlarged by 5 % at both ends."""
     low, high = min(values), max(values)
     air = (high - low) * 0.05 or 0.5
     return low - air, high + air
 
 
 def scale(value: float, low: float, high: float, start: float, end: float) -> float:
-    """`value` between `low` and `high`, moved to between `start` and `end`."""
+    """Map `value` linearly from [low, high] to [start, end]."""
     return start + (value - low) / (high - low) * (end - start)
 
 
 def number(value: float) -> str:
-    """A coordinate, short and the same on every machine."""
+    """Format a coordinate: short, and identical on every machine."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
 
 
@@ -48,7 +48,7 @@ def text_at(x: float, y: float, text: str, anchor: str = "middle", extra: str = 
 
 
 def frame(title: str, x_name: str, y_name: str, body: Sequence[str]) -> str:
-    """The SVG element around a chart, with its axes named."""
+    """Wrap a chart in an SVG element with axis names."""
     middle_x = (LEFT + WIDTH - RIGHT) / 2
     middle_y = (TOP + HEIGHT - BOTTOM) / 2
     turned = f' transform="rotate(-90 14 {number(middle_y)})"'
@@ -64,7 +64,7 @@ def frame(title: str, x_name: str, y_name: str, body: Sequence[str]) -> str:
 
 
 def grid_lines(x_limits: tuple[float, float], y_limits: tuple[float, float]) -> list[str]:
-    """Ticks with numbers along both axes."""
+    """Ticks with values along both axes."""
     parts = []
     for value in ticks(*x_limits):
         x = scale(value, *x_limits, LEFT, WIDTH - RIGHT)
@@ -80,7 +80,7 @@ def grid_lines(x_limits: tuple[float, float], y_limits: tuple[float, float]) -> 
 def draw_histogram(
     values: Sequence[float], name: str, best: Collection[float], worst: Collection[float]
 ) -> str:
-    """Distribution of `values`; marks below show where best and worst lie."""
+    """Histogram of `values`, with marks at the best and worst values on the axis."""
     low, high = padded(values)
     count = max(8, min(40, round(2 * len(values) ** 0.5)))
     bins = [0] * count
@@ -109,11 +109,11 @@ def draw_histogram(
 
 
 def place_labels(spots: Sequence[tuple[float, float, str]]) -> list[str]:
-    """Labels beside their points where there is room, else none (the title has it)."""
+    """Put labels beside their points; a label without room is omitted (the title has it)."""
     taken = [(x - 6, y - 6, x + 6, y + 6) for x, y, _ in spots]
     parts = []
     for x, y, text in spots:
-        wide = 8.4 * len(text)  # of a wide font at 12 px
+        wide = 8.4 * len(text)  # width in a wide font at 12 px
         for left, base, anchor in (
             (x + 9, y + 4, "start"),
             (x - 9 - wide, y + 4, "end"),
@@ -135,7 +135,7 @@ def overlap(a: PlotBox, b: PlotBox) -> bool:
 
 
 def draw_scatter(points: Sequence[tuple[float, float, str, str]], x_name: str, y_name: str) -> str:
-    """Points (x, y, label, kind) with kind `best` or `worst`."""
+    """Scatter plot of points (x, y, label, kind), with kind `best` or `worst`."""
     x_limits = padded([point[0] for point in points])
     y_limits = padded([point[1] for point in points])
     body = grid_lines(x_limits, y_limits)

@@ -1,4 +1,4 @@
-"""The grid explorer: one page and one data file, made to be clicked through."""
+"""Writes the grid explorer: an interactive page and its data file."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SCRIPTS = (
 
 
 def write_explorer(folder: Path, data: Explorer) -> Path:
-    """Write `index.html` and `data.js` into `folder`; return the page's path.
+    """Write `index.html` and `data.js` into `folder` and return the page's path.
 
-    The data file comes first, so that a page is never newer than its data.
+    The data file is written first, so that a page never appears without its data.
     """
     write_page(folder, "data.js", render_data(data))
     slots = {"title": escape(data.title)}
@@ -35,14 +35,14 @@ def write_explorer(folder: Path, data: Explorer) -> Path:
 
 
 def _row(cell: PageCell) -> tuple[object, ...]:
-    """A cell as a list. Seeds are text: a script would round those beyond 2^53."""
+    """Fields of a cell. Seeds are text, because JavaScript rounds integers beyond 2^53."""
     values = asdict(cell)
     values["seed"] = None if cell.seed is None else str(cell.seed)
     return tuple(values.values())
 
 
 def render_data(data: Explorer) -> str:
-    """The grid as a script, one cell a line so that two runs can be compared."""
+    """The grid as a script, with one cell per line so that two versions can be diffed."""
     head = {
         "format": 1,
         "id": data.id,

@@ -1,8 +1,8 @@
-"""What the pages show, as plain frozen values.
+"""Data of the pages, as plain frozen values.
 
-The engine fills these; the writers only read them. Similarities are printed as
-they come, so pass them times 100 as the article does. All file names are
-relative to the folder of the page, with `/` between the parts.
+Jobs fill these classes and the page writers only read them. Similarities are printed
+unscaled, so pass 100 * cosine as the article does. All paths are relative to the folder of
+the page, with `/` between the parts.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ STATUSES: tuple[Status, ...] = ("done", "failed", "missing")
 
 
 def check_relative(path: str, climb: bool = False) -> None:
-    """Refuse a file name that leads out of the folder of the page.
+    """Check that a path stays inside the folder of the page.
 
-    With `climb` it may start with `..`; it still may be no URL and not absolute.
+    Args:
+        path: Relative path, or an empty text.
+        climb: Allow `..`; URLs and absolute paths are refused even then.
+
+    Raises:
+        ValueError: The path leads out of the folder.
     """
     if not path:
         return
@@ -33,7 +38,7 @@ def check_relative(path: str, climb: bool = False) -> None:
 
 
 def check_numbers(values: Iterable[float | None]) -> None:
-    """Refuse NaN and infinities, which no page could sort or draw."""
+    """Check that scores are finite or None: no page can sort or draw NaN and infinities."""
     for value in values:
         if value is not None and not math.isfinite(value):
             raise ValueError(f"a score must be finite or None, not {value}")
@@ -41,7 +46,7 @@ def check_numbers(values: Iterable[float | None]) -> None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One config, as it was run."""
+    """One config as it was run."""
 
     name: str
     yaml: str
@@ -63,12 +68,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class PageCell:
-    """One picture of a grid, or the place where one should be.
+    """One image of a grid, present or missing.
 
-    `index` holds one position per axis. `rank` counts from 1 within the
-    method; where it is None the page ranks by similarity itself. Its config is
-    the recipe of that number, with other lines where `changes` says so: pairs
-    of line (from 0) and text.
+    `index` holds one position per axis. `rank` counts from 1 within the method; if it is
+    None, the page ranks by similarity. The config of a cell is the recipe with index
+    `recipe`, in which `changes`, pairs of (line from 0, text), replace lines.
     """
 
     index: tuple[int, ...]
@@ -95,13 +99,12 @@ class PageCell:
 
 @dataclass(frozen=True)
 class Explorer:
-    """A grid of pictures.
+    """A grid of images.
 
-    The first axis becomes the columns, the second the rows, the third the
-    methods (keys 1 to 9), each further one a select box. Cells that are not
-    listed are shown as missing. `id` keys the favourites in the browser: keep
-    it the same when a grid is resumed. `recipes` are the configs to which the
-    cells refer; without any the page shows none.
+    The first axis becomes the columns, the second the rows, the third the methods (keys 1
+    to 9), and each further axis a select box. Cells that are not listed are shown as
+    missing. The browser stores favourites under `id`, so keep it when a grid is resumed.
+    `recipes` are the configs to which the cells refer; if empty, the page shows no configs.
     """
 
     id: str
@@ -134,10 +137,10 @@ class Explorer:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One run of a ranking. `final_*` are set for the runs that went on.
+    """One run of a ranking. `final_*` is set for runs that were continued.
 
-    Scores are of the short run unless named otherwise; `judge` ones come from
-    the encoder that did not guide.
+    Scores belong to the short run unless their name begins with `final`; `*_judge` scores
+    come from the held-out encoder.
     """
 
     run: int
@@ -162,7 +165,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation of two scores with its interval, as the engine found it."""
+    """Rank correlation of two scores over `runs` runs, with its confidence interval."""
 
     name: str
     rho: float
@@ -174,7 +177,7 @@ class Correlation:
 
 @dataclass(frozen=True)
 class RankingPage:
-    """A ranking: many short runs, few of them carried on.
+    """A ranking: many short runs, a few of which were continued.
 
     `best` and `worst` are run numbers in the order of the table. `facts` are
     pairs shown under the title (model, device, time and the like).
@@ -206,9 +209,9 @@ class RankingPage:
 
 @dataclass(frozen=True)
 class PageImage:
-    """One picture of a contact sheet. `scores` matches the sheet's columns.
+    """One image of a contact sheet. `scores` has one entry per column of the sheet.
 
-    Pictures stay where they are, so `picture` may lead out of the folder.
+    Images are not copied, so `picture` may lead out of the folder.
     """
 
     name: str
@@ -225,7 +228,7 @@ class PageImage:
 
 @dataclass(frozen=True)
 class PageGroup:
-    """Pictures shown under one heading, for instance one cluster."""
+    """Images under one heading, for example one cluster."""
 
     name: str
     pictures: tuple[PageImage, ...]
@@ -234,7 +237,7 @@ class PageGroup:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A contact sheet. `columns` names the scores (text or reference, model)."""
+    """A contact sheet. `columns` holds the names of the scores."""
 
     title: str
     groups: tuple[PageGroup, ...]

@@ -1,4 +1,4 @@
-"""Put a page together from its template, style and scripts."""
+"""Builds a page from its template, styles and scripts."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ MARK = re.compile(r"<!--\{(\w+)\}-->")
 
 
 def read_part(name: str) -> str:
-    """Text of one template that is shipped with this package."""
+    """Text of a template shipped with this package."""
     return (files("clipig.outputs.pages") / name).read_text(encoding="utf-8")
 
 
 def script_json(value: object) -> str:
-    """JSON that is safe inside a script, inline or not.
+    """JSON that is safe in a script, inline or in a file.
 
-    Plain ASCII, so that no line separator can end a line of script; `<`, `>`
-    and `&` are escaped, so that no text can end the script element.
+    It is plain ASCII, so that no line separator can end a line of the script; `<`, `>` and
+    `&` are escaped, so that no text can end the script element.
     """
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
@@ -42,7 +42,7 @@ def link(path: str) -> str:
 
 
 def fingerprint(text: str) -> str:
-    """Hash source of a content security policy for one inline element."""
+    """Hash source of one inline element, for a content security policy."""
     digest = hashlib.sha256(text.encode("utf-8")).digest()
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
@@ -53,11 +53,16 @@ def build_page(
     scripts: Sequence[str],
     slots: Mapping[str, str],
 ) -> str:
-    """One HTML file: template with style, scripts and slots (HTML) in place.
+    """Build an HTML page.
 
-    The page gets a policy that allows its own style, its own scripts and files
-    beside it, and nothing else: a text that escaped escaping could not run,
-    and no request can leave the machine.
+    The page's content security policy allows only its own style and scripts and files beside
+    it. Unescaped text could therefore not run, and no request can leave the machine.
+
+    Args:
+        template: Name of the HTML template.
+        styles: Names of the CSS files to inline.
+        scripts: Names of the JavaScript files to inline.
+        slots: HTML by slot name of the template.
     """
     style = "\n" + "\n".join(read_part(name) for name in styles)
     script = "\n" + "\n".join(read_part(name) for name in scripts)
@@ -72,22 +77,22 @@ def build_page(
         "style": f"<style>{style}</style>",
         "script": f"<script>{script}</script>",
     }
-    # One pass: a mark inside the data is never filled.
+    # A single pass, so that marks inside the data are not filled.
     return MARK.sub(lambda match: filled[match.group(1)], read_part(template))
 
 
 def write_page(folder: Path, name: str, text: str) -> Path:
-    """Write a file whole or not at all, and return its path."""
+    """Write a file atomically, creating the folder, and return its path."""
     return atomic_write(make_folder(folder) / name, text)
 
 
 def show(score: float | None) -> str:
-    """A score as the article prints it."""
+    """Format a score with two decimals, as the article does."""
     return "–" if score is None else f"{score:.2f}"
 
 
 def render_facts(facts: Sequence[tuple[str, str]]) -> str:
-    """Pairs of names and values, as a list under a heading."""
+    """Pairs of names and values as an HTML list."""
     items = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts
     )
@@ -95,7 +100,7 @@ def render_facts(facts: Sequence[tuple[str, str]]) -> str:
 
 
 def render_code(what: str, text: str) -> str:
-    """A command or a config with a button that copies it."""
+    """A command or config with a button to copy it."""
     return (
         f'<div class="code"><pre tabindex="0" aria-label="{escape(what)}">{escape(text)}</pre>'
         f'<button type="button" data-copy="{escape(text)}" data-what="{escape(what)}" '

@@ -1,4 +1,4 @@
-"""The report of a ranking: the article's table, charts, and every candidate."""
+"""Writes the report of a ranking: the article's table, charts, and all candidates."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def render_head(data: RankingPage) -> str:
 
 
 def render_table(data: RankingPage) -> str:
-    """The article's table: best and worst after the short run, then the final."""
+    """The article's table: best and worst runs, with short and final image."""
     by_run = {candidate.run: candidate for candidate in data.candidates}
     total = len(data.candidates)
     parts = []
@@ -175,7 +175,7 @@ def chart_of_finals(data: RankingPage, x: Score, y: Score, x_name: str, y_name: 
 
 
 def render_candidates(data: RankingPage) -> str:
-    """Thumbnails of all runs; the script sorts them and opens one on a click."""
+    """Thumbnails of all runs, which the page's script sorts and enlarges."""
     orders = [("short", "similarity"), ("judge", "held-out"), ("final", "final"), ("run", "run")]
     held_out = any(c.short_judge is not None for c in data.candidates)
     options = "".join(

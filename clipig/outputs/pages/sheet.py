@@ -1,4 +1,4 @@
-"""A contact sheet: pictures with their scores, in one group or several."""
+"""Writes a contact sheet page: images with their scores, in groups."""
 
 from __future__ import annotations
 
