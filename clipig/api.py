@@ -9,7 +9,7 @@ from clipig.config.schema import Experiment
 from clipig.errors import UsageError
 from clipig.files import make_folder
 from clipig.images import save_png
-from clipig.outputs.metadata import metadata
+from clipig.outputs.metadata import PREFIX, metadata
 from clipig.session import Result, Session
 
 
@@ -69,8 +69,10 @@ def save(result: Result, folder: str | Path, stem: str = "picture") -> list[Path
     folder = make_folder(Path(folder).expanduser())
     paths = []
     for i, (image, seed) in enumerate(zip(result.pil(), result.seeds, strict=True)):
-        texts = metadata(
-            result.experiments[i], result.encoders[i], result.similarities[i], result.epochs[i]
-        )
+        texts = {f"{PREFIX}seed": str(seed), f"{PREFIX}similarity": f"{result.similarities[i]:.3f}"}
+        if result.experiments:  # not in a result that the caller put together
+            texts = metadata(
+                result.experiments[i], result.encoders[i], result.similarities[i], result.epochs[i]
+            )
         paths.append(save_png(image, folder / f"{stem}-{seed}.png", texts))
     return paths

@@ -14,6 +14,7 @@ import click
 
 from clipig.cli.options import (
     Many,
+    Size,
     batch_option,
     engine_options,
     rating_options,
@@ -40,6 +41,13 @@ REFRESH = 30.0
               "separated by commas. May be repeated.")
 @click.option("--shard", metavar="I/N",
               help="Make only the I-th of N parts of the cells, to share the work by hand.")
+@click.option("-t", "--text", metavar="PROMPT",
+              help="Prompt of every cell; blanks such as {animal} are filled by the axes.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+              help="Override any key in every cell. May be repeated.")
+@click.option("-e", "--epochs", type=click.IntRange(1), help="Epochs of every cell.")
+@click.option("-r", "--resolution", type=Size(), metavar="SIZE|WIDTHxHEIGHT",
+              help="Size of the pictures, e.g. 256 or 320x240.")
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Make at most N cells.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1),
               help="Seed of the grid, from which those of the cells follow; chosen and "
@@ -79,6 +87,20 @@ class GridOptions(Many):
     shard: str | None
     limit: int | None
     retry: bool
+    text: str | None
+    overrides: tuple[str, ...]
+    epochs: int | None
+    resolution: tuple[int, ...] | None
+
+    @property
+    def changes(self) -> list[str]:
+        """The options that change keys of every cell, as overrides."""
+        found = list(self.overrides)
+        if self.epochs is not None:
+            found.append(f"epochs={self.epochs}")
+        if self.resolution:
+            found.append(f"resolution={' '.join(map(str, self.resolution))}")
+        return found
 
     @property
     def folder(self) -> Path:
@@ -94,7 +116,7 @@ def start(options: GridOptions) -> None:
     from dataclasses import replace
 
     from clipig.cli.meter import Meter
-    from clipig.config.grid import load_grid
+    from clipig.config.grid import load_grid, with_options
     from clipig.config.sources import fetch
     from clipig.files import claim_folder
     from clipig.jobs.batches import execute
@@ -103,7 +125,7 @@ def start(options: GridOptions) -> None:
     from clipig.jobs.grid import GridRun, jobs_of, make_cells, save_run, select, stored_seed
 
     meter = Meter(options.quiet)
-    loaded = load_grid(options.grid)
+    loaded = with_options(load_grid(options.grid), options.text, options.changes)
     places = select(loaded, options.only, options.shard, options.limit)
     session = options.session()
     begun = stored_seed(options.folder) if options.resume else None
@@ -144,7 +166,7 @@ def tuned(session: Session, run: GridRun, options: GridOptions, jobs: Sequence[J
 
     from clipig.encoders import resolve
     from clipig.engine.device import pick_device
-    from clipig.jobs.batches import Scoring, chunks, group_size
+    from clipig.jobs.batches import Scoring, chunks, group_size, refuse_guide
     from clipig.jobs.fresh_views import last_look
 
     size = options.group
@@ -155,6 +177,7 @@ def tuned(session: Session, run: GridRun, options: GridOptions, jobs: Sequence[J
         session.encoders(first)
     if options.judge is not None and jobs:
         device = pick_device(jobs[0].experiment.device)
+        refuse_guide(session, options.judge, jobs[0].experiment)
         session.encoder(resolve(options.judge), device)
     return replace(run, scoring=Scoring(None, options.views, options.judge), group=size or 1)
 
@@ -164,20 +187,22 @@ def _make(
     everything: Sequence[GridCell], execute: Execute,
 ) -> None:
     """Make the cells; the page is there from the beginning and kept up to date."""
+    from clipig.files import locked
     from clipig.jobs.grid import finished, jobs_of, make_grid, open_batches, write_page
 
     left, _ = open_batches(run, jobs, options.retry)
-    meter.tell("cells", sum(b.steps for b in left))
+    meter.tell("grid", sum(b.steps for b in left))
     others = finished(run, jobs_of(session, everything))
     spoken = -REFRESH
     rows: dict[str, RunRecord] = {}
+    lock = run.folder.root / f".{(options.shard or 'all').replace('/', '-of-')}.lock"
+    busy = f"{run.folder.root}: another process is at work on this grid"
     try:
-        for rows in make_grid(
-            session, run, jobs, execute, meter.tick, options.retry
-        ):
-            if time.monotonic() - spoken > REFRESH:
-                spoken = time.monotonic()
-                write_page(run, everything, {**others, **rows}, again(run))
+        with locked(lock, busy):
+            for rows in make_grid(session, run, jobs, execute, meter.tick, options.retry):
+                if time.monotonic() - spoken > REFRESH:
+                    spoken = time.monotonic()
+                    write_page(run, everything, {**others, **rows}, again(run))
     except KeyboardInterrupt:
         meter.close()
         write_page(run, everything, {**others, **rows}, again(run))

@@ -35,6 +35,8 @@ class Meter:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, desc=name, unit=self.unit, dynamic_ncols=True)
+        elif not self.quiet and total:
+            click.echo(f"{name}: 0 of {total} {self.unit}s", err=True)
 
     def tick(self, steps: int) -> None:
         """So many more are done."""

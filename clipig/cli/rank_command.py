@@ -131,7 +131,7 @@ class RankOptions(Many):
 def start(options: RankOptions, given: frozenset[str]) -> None:
     """Make a ranking, or go on with one."""
     from clipig.cli.meter import Meter
-    from clipig.files import claim_folder
+    from clipig.files import claim_folder, locked
     from clipig.jobs.batches import execute
     from clipig.jobs.cluster import open_cluster
     from clipig.jobs.folder import Folder
@@ -166,7 +166,8 @@ def start(options: RankOptions, given: frozenset[str]) -> None:
     root = ranking.folder.root
     meter.say(f"{'going on in' if begun else 'writing to'} {root}{'' if options.quiet else '/'}")
     try:
-        ranked = rank(session, ranking, run, meter.tell, meter.tick)
+        with locked(root / ".lock", f"{root}: another process is at work on this ranking"):
+            ranked = rank(session, ranking, run, meter.tell, meter.tick)
     except KeyboardInterrupt:
         meter.close()
         click.echo(f"interrupted; to go on: clipig rank --resume -o {root}", err=True)
@@ -239,6 +240,7 @@ def check(session: Session, ranking: Ranking) -> None:
     """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
     from clipig.encoders import resolve
     from clipig.engine.device import pick_device
+    from clipig.jobs.batches import refuse_guide
     from clipig.jobs.fresh_views import last_look
 
     for experiment in (ranking.short, ranking.final):
@@ -249,6 +251,7 @@ def check(session: Session, ranking: Ranking) -> None:
     last_look(session, ranking.final.model_copy(update={"seed": 0}))
     judge = ranking.settings.judge
     if judge is not None:
+        refuse_guide(session, judge, ranking.final)
         session.encoder(resolve(judge), pick_device(ranking.final.device))
 
 
@@ -324,11 +327,11 @@ def print_plan(session: Session, ranking: Ranking) -> None:
     jobs = short_jobs(ranking)
     sample = [job.experiment for job in jobs[: settings.group]]
     short = measure(session, sample, ranking.scoring)
+    finals = min(settings.top + settings.bottom, len(jobs))
     none = RunRecord("0", 0, None, None, None, None, 0, "", "none", "")
-    final = measure(session, [final_job(ranking, none).experiment] * 2, Scoring(
+    final = measure(session, [final_job(ranking, none).experiment] * finals, Scoring(
         ranking.final, settings.views, settings.judge
     ))
-    finals = min(settings.top + settings.bottom, len(jobs))
     batches = -(-len(jobs) // settings.group)
     search = len(jobs) * short.seconds
     if settings.halving:

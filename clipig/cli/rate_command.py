@@ -61,7 +61,7 @@ def command(
     from clipig.cli.meter import Meter
     from clipig.files import read_lines
     from clipig.jobs.picture_features import FeatureCache, expand
-    from clipig.jobs.rating import rate, sorted_by
+    from clipig.jobs.rating import extremes, rate, sorted_by
 
     wanted = [*texts, *(line for f in text_file for line in read_lines(f))]
     others = [*references, *(line for f in image_file for line in read_lines(f))]
@@ -83,7 +83,7 @@ def command(
         rating = sorted_by(rating, sort)
     _print(rating, sort or 1, best, worst, csv_file, json_file, meter)
     if html:
-        _write_page(html, rating)
+        _write_page(html, extremes(rating, best, worst, sort or 1))
 
 
 def _print(

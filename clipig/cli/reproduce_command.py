@@ -33,7 +33,7 @@ def command(picture: str, output: str | None, allow: bool, model: str | None,
     from pathlib import Path
 
     from clipig.config.dump import dump
-    from clipig.config.load import load_text
+    from clipig.config.foreign import load_foreign
     from clipig.files import atomic_write
     from clipig.images import load_image, read_metadata
     from clipig.outputs import Sink
@@ -46,11 +46,12 @@ def command(picture: str, output: str | None, allow: bool, model: str | None,
     texts = read_metadata(picture)
     if f"{PREFIX}config" not in texts:
         raise ImageError(f"{picture}: holds no clipig metadata")
-    experiment = load_text(texts[f"{PREFIX}config"], picture)
+    experiment = load_foreign(texts[f"{PREFIX}config"], picture)
     wanted = texts.get(f"{PREFIX}model", "")
     _check_names(picture, experiment, wanted, model, allow)
     _check_images(picture, experiment, texts.get(f"{PREFIX}images", ""), quiet)
-    session = Session(model or (wanted if "," not in wanted else None), device, precision)
+    one = wanted if wanted and "," not in wanted else None
+    session = Session(model or one, device, precision)
     experiments = session.settle(experiment)
     groups = session.plan(experiments)
     checksum = ", ".join(e.checksum for e in groups[0].encoders)
@@ -94,19 +95,19 @@ def _check_names(
         UsageError: They name a model that is not published under that name, a file or an
             address, and `allow` is not given.
     """
+    from clipig.config.foreign import foreign
     from clipig.encoders.names import AUTO, EMBEDDED, OPENAI
-    from clipig.outputs.metadata import image_names
 
     if allow:
         return
     known = {"", AUTO, *EMBEDDED, *OPENAI}
-    models = [] if model else [*(m.name for m in experiment.model), *guide.split(", ")]
-    foreign = list(dict.fromkeys(
-        name for name in [*models, *image_names(experiment)] if name not in known
-    ))
-    if foreign:
-        shown = ", ".join(repr(name[:80]) for name in foreign[:4])
-        more = f" and {len(foreign) - 4} more" if len(foreign) > 4 else ""
+    own = {m.name for m in experiment.model} if model else set()
+    named = foreign(experiment, known | own)
+    named += [] if model else [name for name in guide.split(", ") if name not in known]
+    strange = list(dict.fromkeys(named))
+    if strange:
+        shown = ", ".join(repr(name[:80]) for name in strange[:4])
+        more = f" and {len(strange) - 4} more" if len(strange) > 4 else ""
         raise UsageError(
             f"{picture}: its metadata name {shown}{more}, which would be opened; "
             "if you trust them: --allow"

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from clipig.cli.options import (
-    DEFAULT,
-    PICTURES,
-    SHOWN,
-    Common,
     Seed,
     Size,
     engine_options,
     speed_options,
     talk_options,
 )
+from clipig.cli.request import Request, RunOptions, understood
+from clipig.cli.resuming import interrupted_run, longer
 from clipig.cli.stopping import tell
-from clipig.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from clipig.config.compare import Difference
     from clipig.config.load import Loaded
     from clipig.config.schema import Experiment
     from clipig.engine.events import Event
@@ -85,121 +79,6 @@ def command(configs: tuple[str, ...], **options: object) -> None:
         start(request)
 
 
-@dataclass(frozen=True)
-class RunOptions(Common):
-    """The command line's options, named as they are written."""
-
-    text: str | None
-    overrides: tuple[str, ...]
-    epochs: int | None
-    resolution: tuple[int, ...] | None
-    learnrate: float | None
-    optimizer: str | None
-    snapshot_interval: float | None
-    runs: int | None
-    video: str | None
-    verbose: bool
-
-    def as_options(self) -> dict[str, tuple[str, object]]:
-        """What the options say of the config: by key, the option's name and the value."""
-        out: dict[str, tuple[str, object]] = {}
-        for key in ("seed", "epochs", "learnrate", "optimizer", "runs", "snapshot_interval"):
-            value = getattr(self, key)
-            if value is not None:
-                out[key] = (f"--{key.replace('_', '-')}", value)
-        if self.resolution:
-            out["resolution"] = ("--resolution", list(self.resolution))
-        return out
-
-
-def understood(words: tuple[str, ...], options: RunOptions) -> Request:
-    """What is meant by the words of a command line: configs, or a prompt for the default recipe.
-
-    Raises:
-        UsageError: Nothing to make, a picture in place of a config, a prompt without quotes.
-    """
-    from clipig.config.sources import is_config
-
-    pictures = [w for w in words if w.lower().endswith(PICTURES)]
-    if pictures:
-        raise UsageError(
-            f"{pictures[0]} is a picture, expected a config; to make a picture of clipig again: "
-            f"clipig reproduce {shlex.quote(pictures[0])}"
-        )
-    numbers = [w for w in words if w.isdecimal() and not Path(w).exists()]
-    if len(numbers) == 1 and options.resolution and len(options.resolution) == 1:
-        size = (*options.resolution, int(numbers[0]))  # -r 64 48, as the original took it
-        words = tuple(w for w in words if w != numbers[0])
-        return understood(words, replace(options, resolution=size))
-    if numbers:
-        raise UsageError(
-            f"found {numbers[0]!r} where a config belongs; a size is written -r 64x48, "
-            "and -v takes no number"
-        )
-    if not words:
-        if options.text is None:
-            raise UsageError(
-                f'nothing to make: name a config (clipig run {DEFAULT}) or give a prompt '
-                '(clipig run "a cat made of pizza")'
-            )
-        return Request((DEFAULT,), options)
-    strangers = [w for w in words if w != "-" and not Path(w).exists() and not is_config(w)]
-    if options.text is not None and strangers:
-        whole = " ".join([options.text, *strangers])
-        raise UsageError(
-            f"found {' '.join(strangers)!r} after --text {options.text}; put the prompt in "
-            f"quotes: --text {shlex.quote(whole)}"
-        )
-    if len(words) == 1 and " " in words[0].strip() and strangers:
-        return Request((DEFAULT,), replace(options, text=words[0]))
-    if len(strangers) == len(words) > 1:
-        whole = " ".join(words)
-        raise UsageError(
-            f"found no config among {', '.join(words)}; put a prompt in quotes: "
-            f"clipig run {shlex.quote(whole)}"
-        )
-    return Request(words, options)
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for on the command line."""
-
-    configs: tuple[str, ...]
-    options: RunOptions
-
-    def load(self) -> Loaded:
-        """The experiment and where its values stand, options applied. Raises `ConfigError`."""
-        from clipig.config.load import read
-        from clipig.config.prompts import set_text
-
-        o = self.options
-        loaded = read(*self.configs, overrides=o.overrides, options=o.as_options())
-        if o.text is None:
-            return loaded
-        return replace(loaded, experiment=set_text(loaded.experiment, o.text))
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether a folder is named in place of a config: an interrupted run's."""
-        return len(self.configs) == 1 and Path(self.configs[0]).is_dir()
-
-    def name(self) -> str:
-        """What the files are called."""
-        last = self.configs[-1]
-        return "output" if last == "-" else Path(last).stem
-
-    def place(self, loaded: Loaded) -> RunFiles:
-        """Where to write, the number that keeps it from overwriting not yet added."""
-        from clipig.outputs.places import choose
-
-        return choose(self.options.output or loaded.experiment.output, self.name())
-
-    def session(self) -> Session:
-        """A session with the models and devices that were asked for."""
-        return self.options.session()
-
-
 def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Group]]:
     """The runs and their batches; faults of the config are told with their places."""
     from clipig.engine.device import pick_device
@@ -216,6 +95,7 @@ def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Gr
 def start(request: Request) -> None:
     """A new run."""
     from clipig.config.dump import dump
+    from clipig.config.prompts import unknown_blanks
     from clipig.files import atomic_write
     from clipig.outputs.animation import check_kind
     from clipig.outputs.places import claim
@@ -223,6 +103,8 @@ def start(request: Request) -> None:
     if request.options.video:
         check_kind(request.options.video)
     loaded, session = request.load(), request.session()
+    for blank in unknown_blanks(loaded.experiment):
+        click.echo(f"note: {blank} stays in the prompt as it is; `let:` would fill it", err=True)
     experiments, groups = planned(loaded, session)
     _introduce(request.options, groups)
     _preload(loaded, session, groups)
@@ -242,7 +124,7 @@ def start(request: Request) -> None:
 
 def resume(request: Request) -> None:
     """Go on with the last interrupted run of a config, or with that of a folder."""
-    place = _interrupted(request)
+    place = interrupted_run(request)
     with place.working():
         _go_on(request, place)
 
@@ -258,14 +140,14 @@ def _go_on(request: Request, place: RunFiles) -> None:
     state, about = load_state(place.checkpoint, text)
     session = request.session()
     saved = load(str(place.config))
-    longer = _longer(request, session, saved, place)
-    experiments = session.settle(longer or saved)
+    more = longer(request, session, saved, place)
+    experiments = session.settle(more or saved)
     run = read_saved_run(place.checkpoint, about, len(experiments), len(state.alive))
-    if longer is not None:
+    if more is not None:
         stages = "; ".join([*run.stages.split("; "), f"epochs {saved.epochs.plain()} until step "
                             f"{state.step}"]).removeprefix("; ")
         run = replace(run, stages=stages)
-        text = dump(longer, header=f"made by clipig with more epochs on the way ({stages})")
+        text = dump(more, header=f"made by clipig with more epochs on the way ({stages})")
         atomic_write(place.config, text)
     if not request.options.quiet:
         click.echo(f"resuming {place.config.with_suffix('')} after {state.step} steps", err=True)
@@ -273,73 +155,6 @@ def _go_on(request: Request, place: RunFiles) -> None:
     _introduce(request.options, groups)
     cut_trace(place.trace, groups[0].plan.start + state.step)
     _render(request.options, session, experiments, place, text, state, run)
-
-
-def _interrupted(request: Request) -> RunFiles:
-    """The interrupted run that is meant. Raises `OutputError` or `UsageError`."""
-    from clipig.outputs.places import RunFiles, unfinished
-
-    if not request.is_folder:
-        wanted = request.place(request.load())
-        place = unfinished(wanted)
-        if place is None:
-            raise OutputError(
-                f"nothing to resume: no checkpoint of this config was found in {wanted.folder}"
-            )
-        return place
-    folder = Path(request.configs[0])
-    found = sorted(folder.glob("*.checkpoint"), key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise OutputError(f"nothing to resume: no checkpoint was found in {folder}")
-    return RunFiles(folder, found[-1].name.removesuffix(".checkpoint"))
-
-
-def _longer(
-    request: Request, session: Session, saved: Experiment, place: RunFiles
-) -> Experiment | None:
-    """The experiment with more epochs than were saved, if that is all that differs.
-
-    Raises:
-        UsageError: The run asked for is another one; names each difference.
-    """
-    from clipig.config.compare import differences
-
-    if request.is_folder:
-        given = [flag for flag, _ in request.options.as_options().values()]
-        given += [flag for flag, value in (
-            ("--text", request.options.text), ("--set", request.options.overrides),
-            ("--model", request.options.model),
-        ) if value]
-        if not given:
-            return None
-        found = [f"{flag} was given" for flag in given]
-    else:
-        asked = request.load().experiment
-        wanted = session.prepare(asked)
-        if asked.seed is None:
-            wanted = wanted.model_copy(update={"seed": saved.seed})
-        differing = differences(session.prepare(saved), wanted)
-        if [d.key for d in differing] == ["epochs"] and _more(differing[0]):
-            return wanted
-        found = [str(d) for d in differing]
-    if found:
-        shown = [*found[:SHOWN], *([f"and {len(found) - SHOWN} more"] * (len(found) > SHOWN))]
-        raise UsageError(
-            f"{place.config} is another run than the one asked for:\n  "
-            + "\n  ".join(shown)
-            + "\nto go on with it as it was begun: clipig run --resume "
-            + shlex.quote(str(place.folder))
-            + "\nfor a new run: leave --resume out"
-        )
-    return None
-
-
-def _more(epochs: Difference) -> bool:
-    """Whether more epochs are wanted than were saved, both plain numbers."""
-    return (
-        epochs.saved.isdecimal() and epochs.wanted.isdecimal()
-        and int(epochs.wanted) > int(epochs.saved)
-    )
 
 
 def _introduce(options: RunOptions, groups: Sequence[Group]) -> None:

@@ -14,14 +14,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from clipig.config.explain import locate, problems_of
-from clipig.config.load import key_path, read
+from clipig.config.load import key_path, parse_override, read
 from clipig.config.parts import without_anchors
 from clipig.config.prompts import fill, set_text
 from clipig.config.schema import Experiment, Seed
@@ -139,6 +139,8 @@ class LoadedGrid:
     tree: Tree
     path: Path
     name: str
+    extra: Patch = field(default_factory=Patch)
+    """what the command line changes in every cell"""
     _recipes: dict[str, Tree] = field(default_factory=dict)
 
     @property
@@ -237,6 +239,28 @@ def _literal(tree: Tree) -> Iterator[Tree]:
                 yield from (below for below, _ in part.walk()) if part is not None else ()
 
 
+def with_options(loaded: LoadedGrid, text: str | None, overrides: Sequence[str]) -> LoadedGrid:
+    """The grid with what the command line changes in every cell.
+
+    Args:
+        loaded: The grid.
+        text: A prompt, which may have blanks that axes fill.
+        overrides: `KEY=VALUE`, as for `clipig run`.
+
+    Raises:
+        ConfigError: A text is no override.
+    """
+    changes: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for override in overrides:
+        parsed = parse_override(override, problems)
+        if parsed is not None:
+            changes[parsed[0]] = parsed[1].plain()
+    if problems:
+        raise ConfigError(problems)
+    return replace(loaded, extra=Patch(text=text, set=changes))
+
+
 def make_cell(loaded: LoadedGrid, index: Sequence[int], seed: int) -> GridCell:
     """The cell at a place; `seed` is the grid's. Raises `ConfigError`."""
     grid = loaded.grid
@@ -247,7 +271,7 @@ def make_cell(loaded: LoadedGrid, index: Sequence[int], seed: int) -> GridCell:
     for e in chosen.values():
         words.update(e.words)
     labels = loaded.labels(index)
-    patches: list[Patch] = [grid, *chosen.values()]
+    patches: list[Patch] = [grid, *chosen.values(), loaded.extra]
     source = next((p.recipe for p in reversed(patches) if p.recipe is not None), None)
     if source is None:
         message = "found no recipe, expected `recipe:` in the grid or in the values of an axis"

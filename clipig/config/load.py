@@ -161,19 +161,25 @@ def _tree(source: Source, problems: list[Problem]) -> Tree | None:
 
 
 def _overridden(tree: Tree, override: str, problems: list[Problem]) -> Tree:
+    parsed = parse_override(override, problems)
+    return tree if parsed is None else _set(tree, key_path(parsed[0]), parsed[1], problems)
+
+
+def parse_override(override: str, problems: list[Problem]) -> tuple[str, Tree] | None:
+    """The key and value of `KEY=VALUE`; None, and a problem, for another text."""
     key, equals, text = override.partition("=")
     key = key.strip()
     place = Place(f"--set {key}")
     if not equals or not re.fullmatch(r"\w+([.]\w+|\[\d+\])*", key):
         message = f"found {found(override)}, expected KEY=VALUE such as targets.0.batch_size=5"
         problems.append(Place("--set").problem(message))
-        return tree
+        return None
     value, faults = parse(f"value: {text}", place.file)
     if value is None or faults or set(value.value) != {"value"}:
         reason = faults[0].message if faults else "found several keys, expected a value"
         problems.append(place.problem(reason))
-        return tree
-    return _set(tree, key_path(key), _moved(value.value["value"], place), problems)
+        return None
+    return key, _moved(value.value["value"], place)
 
 
 def _moved(tree: Tree, place: Place) -> Tree:

@@ -58,8 +58,8 @@ class StateForm:
 
 def check_state(state: State, form: StateForm) -> None:
     """Raise `StateError`, which names the value, for a state that does not have a form."""
-    if state.step > form.steps:
-        raise StateError(f"step: found {state.step}, expected at most {form.steps}")
+    if not 0 <= state.step <= form.steps:
+        raise StateError(f"step: found {state.step}, expected 0 to {form.steps}")
     if tuple(state.size) != tuple(form.size):
         raise StateError(f"size: found {state.size}, expected {form.size} after {state.step} steps")
     _check("alive", state.alive, (form.runs,), torch.bool)

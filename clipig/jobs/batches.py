@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from clipig.config.parts import Model
 from clipig.config.runs import row_keys
 from clipig.config.schema import Experiment
 from clipig.engine.device import pick_device
 from clipig.engine.events import Finished, Step
 from clipig.engine.state import State, split_state
-from clipig.errors import ClipigError, ConfigError, Problem
+from clipig.errors import ClipigError, ConfigError, Problem, UsageError
 from clipig.jobs.fresh_views import Look, describe_look, fresh_similarity
 from clipig.ops.canvases import Picture
 from clipig.outputs.pictures import describe
@@ -133,6 +134,20 @@ def settle(session: Session, experiment: Experiment) -> Experiment:
         for model, info in zip(one.model, session.infos(one), strict=True)
     ]
     return one.model_copy(update={"seed": experiment.seed, "model": named})
+
+
+def refuse_guide(session: Session, judge: str, experiment: Experiment) -> None:
+    """Refuse a judge that guides: its score would not be held out.
+
+    Raises:
+        UsageError: The judge is one of the experiment's encoders.
+    """
+    own = {info.checksum or info.name for info in session.infos(experiment)}
+    info = session.infos(experiment.model_copy(update={"model": [Model(name=judge)]}))[0]
+    if (info.checksum or info.name) in own:
+        raise UsageError(
+            f"--judge {judge}: this model guides the runs; a held-out score needs another one"
+        )
 
 
 def chunks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:

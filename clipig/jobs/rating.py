@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -120,6 +120,18 @@ def sorted_by(rating: ImageRating, column: int) -> ImageRating:
     )
 
 
+def extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> ImageRating:
+    """The rating of the best and the worst images of a column only; all if both are 0."""
+    if not best and not worst:
+        return rating
+    down = sorted_by(rating, -abs(column))
+    count = len(down.names)
+    kept = [*range(min(best, count)), *range(max(min(best, count), count - worst), count)]
+    return replace(
+        down, names=tuple(down.names[i] for i in kept), scores=tuple(down.scores[i] for i in kept)
+    )
+
+
 def as_table(rating: ImageRating) -> str:
     """An aligned table with one line per picture, columns numbered."""
     titles = rating.titles
@@ -200,9 +212,9 @@ def write_rating_page(folder: Path, rating: ImageRating, title: str, command: st
 def show_picture(
     folder: Path, name: str, place: int, scores: tuple[float | None, ...] = (), note: str = ""
 ) -> PageImage:
-    """A picture on a page: a thumbnail beside the page, a link to the file where it lies.
+    """An image on a page: a thumbnail and the file itself, both beside the page.
 
-    Pictures from the web, and names that no page can link, are copied.
+    The page can be moved: it refers to nothing outside its folder.
     """
     thumb = folder / "thumbs" / f"{place:05d}.jpg"
     thumb.parent.mkdir(parents=True, exist_ok=True)
@@ -210,19 +222,21 @@ def show_picture(
     save_thumb(pixels, thumb, 224)
     relative = thumb.relative_to(folder).as_posix()
     label = name if is_url(name) else Path(name).name
-    if not is_url(name):
-        try:
-            lies = os.path.relpath(Path(name).expanduser(), folder).replace(os.sep, "/")
-            return PageImage(label, lies, relative, scores, note)
-        except ValueError:
-            pass
     copy = folder / "pictures" / f"{place:05d}{'' if is_url(name) else Path(name).suffix}"
     copy.parent.mkdir(parents=True, exist_ok=True)
     if is_url(name):
         copy = save_png(pixels, copy.with_suffix(".png"), overwrite=True)
     else:
         try:
-            shutil.copyfile(Path(name).expanduser(), copy)
+            _link_or_copy(Path(name).expanduser(), copy)
         except OSError as fault:
             raise ClipigError(f"{name}: cannot be copied: {fault}") from fault
     return PageImage(label, copy.relative_to(folder).as_posix(), relative, scores, note)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the system has no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

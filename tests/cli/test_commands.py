@@ -211,7 +211,7 @@ def interrupted(optimizer):  # between the moments' change and the picture's
     global steps
     plain(optimizer)
     steps += 1
-    if steps == 7:
+    if steps == 8:  # the first one only shows which moments the optimizer has
         for _ in range({times}):
             os.kill(os.getpid(), signal.{how})
 

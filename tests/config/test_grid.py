@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from clipig.config.grid import LoadedGrid, load_grid, make_cell
 from clipig.errors import ClipigError, ConfigError, UsageError
+from clipig.images import read_metadata
 from clipig.jobs.batches import Scoring
 from clipig.jobs.folder import Folder
 from clipig.jobs.grid import GridRun, finished, jobs_of, make_cells, make_grid, open_batches, select
@@ -314,3 +316,19 @@ def test_kill_and_resume_equals_an_undisturbed_run(folder: Path) -> None:
     assert contents_of_pictures(folder / "b/pictures") == contents_of_pictures(
         folder / "whole/pictures"
     )
+
+
+def test_options_of_the_command_line_change_every_cell(folder: Path, session: Session) -> None:
+    out = folder / "out"
+    done = invoke("grid", folder / "grid.yaml", "-o", out, "--views", 4, "--seed", 1, "-q",
+                  "--text", "a {thing} and a {animal}", "-e", 1, "-r", "24x16",
+                  "--set", "targets.0.batch_size=5", "--only", "animal=cat")
+    assert done.exception is None, done.exception
+    for path in (out / "pictures").glob("*.png"):
+        texts = read_metadata(path)
+        assert texts["clipig epochs"] == "1 of 1"
+        assert texts["Description"] in ("a harp and a cat", "an oil and a cat", "oil and a cat")
+        assert "batch_size: 5\n" in texts["clipig config"]
+        assert Image.open(path).size == (24, 16)
+    fault = invoke("grid", folder / "grid.yaml", "--set", "epochs").exception
+    assert "expected KEY=VALUE" in str(fault)

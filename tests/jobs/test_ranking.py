@@ -17,11 +17,13 @@ import torch
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import ClipigError
-from clipig.files import claim_folder
+from clipig.files import claim_folder, locked
 from clipig.jobs.batches import Batch, Job, Scoring, make
+from clipig.jobs.estimate import Estimate
 from clipig.jobs.folder import Folder, RunRecord
 from clipig.jobs.fresh_views import describe_look, fresh_similarity
 from clipig.jobs.halving import rungs
+from clipig.jobs.pace import measure
 from clipig.jobs.ranking import rank
 from clipig.jobs.ranking_report import agreement
 from clipig.jobs.stages import Ranking, RankSettings, run_seed
@@ -345,6 +347,43 @@ def test_a_resume_refuses_other_recipes(recipe: Path, tmp_path: Path, session: S
         assert isinstance(fault, ClipigError)
         assert key in str(fault)
         assert "for a new ranking" in str(fault)
+
+
+def test_a_judge_that_guides_is_refused(recipe: Path, tmp_path: Path, session: Session) -> None:
+    for name in ("rank", "grid"):
+        config = recipe
+        if name == "grid":
+            config = tmp_path / "grid.yaml"
+            config.write_text(f"axes: {{seed: [1, 2]}}\nrecipe: {recipe.name}\n")
+        fault = invoke(name, config, "--judge", "embedded", "-o", tmp_path / name).exception
+        assert isinstance(fault, ClipigError)
+        assert "a held-out score needs another one" in str(fault)
+        assert not (tmp_path / name).exists()
+
+
+def test_a_ranking_is_made_by_one_process_at_a_time(
+    recipe: Path, tmp_path: Path, session: Session
+) -> None:
+    words = ("rank", recipe, "--runs", 2, "--top", 1, "--bottom", 0, "--short-epochs", 1,
+             "--final-epochs", 1, "--views", 3, "-q", "-o", tmp_path / "out")
+    assert invoke(*words).exception is None
+    with locked(tmp_path / "out" / ".lock", "held by the test"):
+        fault = invoke(*words, "--resume").exception
+    assert isinstance(fault, ClipigError)
+    assert "another process is at work on this ranking" in str(fault)
+
+
+def test_an_estimate_tries_as_many_runs_as_a_batch_has(
+    recipe: Path, session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(
+        "clipig.jobs.pace.estimate",
+        lambda session, group: seen.append(len(group.rows)) or Estimate((1.0,), 8.0, 0),
+    )
+    experiments = settle(load(recipe), 8)
+    assert measure(session, experiments, Scoring(None, 2)).optimising == 1.0
+    assert seen == [8]
 
 
 def test_dry_run_makes_nothing(recipe: Path, tmp_path: Path, session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,17 @@ from PIL import Image
 
 from clipig.errors import ClipigError, EncoderError, ImageError, UsageError
 from clipig.jobs.picture_features import BATCH, FeatureCache, expand, picture_features
-from clipig.jobs.rating import ImageRating, as_csv, as_extremes, as_json, as_table, rate, sorted_by
+from clipig.jobs.rating import (
+    Column,
+    ImageRating,
+    as_csv,
+    as_extremes,
+    as_json,
+    as_table,
+    extremes,
+    rate,
+    sorted_by,
+)
 from clipig.jobs.similar import clusters, near_duplicates, neighbours
 from tests.support.ranking import invoke
 from tests.support.tiny_encoder import TinyEncoder
@@ -241,7 +252,7 @@ def test_rate_command(pictures: list[str], tmp_path: Path, session: Any) -> None
     assert "left out" in result.stderr
     assert "broken.png" in result.stderr
     page = (tmp_path / "page/index.html").read_text()
-    assert "../in/1.png" in page
+    assert "pictures/00000.png" in page and "../in" not in page
     assert "Not rated" in page
     data = json.loads(invoke(*words, "-q", "--json", "-").stdout)
     assert len(data["images"]) == 4
@@ -290,3 +301,24 @@ def test_bad_input_is_one_clear_message(
     fault = invoke(*words).exception
     assert isinstance(fault, ClipigError)
     assert message in str(fault)
+
+
+def test_a_page_shows_what_was_asked_for_and_can_be_moved(
+    pictures: list[str], tmp_path: Path, session: Any
+) -> None:
+    words = ("-t", "a", "-m", "tiny", "--sort", -1, "--best", 2, "--html", tmp_path / "page")
+    assert invoke("rate", *pictures, *words, "-q").exception is None
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert page.count("<figure") == 2
+    links = re.findall(r'(?:href|src)="([^"#]+)"', page)
+    links = [link for link in links if not link.startswith("data:")]
+    assert links and not any(link.startswith(("..", "/", "http")) for link in links)
+    assert all((tmp_path / "page" / link).is_file() for link in links)
+
+
+def test_extremes_are_each_shown_once(pictures: list[str]) -> None:
+    columns = (Column("x", "m", "text"),)
+    rating = ImageRating(("a", "b", "c"), columns, ((1.0,), (3.0,), (2.0,)))
+    assert extremes(rating, 2, 2).names == ("b", "c", "a")
+    assert extremes(rating, 1, 0).names == ("b",)
+    assert extremes(rating, 0, 0) is rating
