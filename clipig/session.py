@@ -165,6 +165,7 @@ class Session:
         if self.model is not None:
             first = experiment.model[0]
             update["model"] = [first.model_copy(update={"name": self.model, "activation": None})]
+            update["targets"] = [t.model_copy(update={"models": None}) for t in experiment.targets]
         if self.device is not None:
             update["device"] = self.device
         if self.precision is not None:

@@ -138,6 +138,9 @@ class Target(Windowed):
     """false drops the target"""
     name: str = "target"
     """shown in tables"""
+    models: list[str] | None = None
+    """names from the list of `model` that look at this target; default: all. With `start` and
+    `end` a cheap one can begin and a large one finish"""
     weight: Weight = constant(1.0)
     """factor of all losses of the target"""
     batch_size: Annotated[Value, Numbers(integer=True, minimum=1, maximum=4096, static=True)] = (

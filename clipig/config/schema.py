@@ -192,6 +192,15 @@ def _models(experiment: Experiment) -> Iterator[Misfit]:
         yield ("model",), "found an empty list, expected at least one model"
     elif all(_zero(model.weight) for model in experiment.model):
         yield ("model",), "found only weights of 0, expected one that is not"
+    names = [model.name for model in experiment.model]
+    for i, target in enumerate(experiment.targets):
+        key = ("targets", i, "models")
+        if target.models is not None and not target.models:
+            yield key, "found an empty list, expected at least one model, or nothing"
+        for name in target.models or ():
+            if name not in names:
+                listed = ", ".join(names)
+                yield key, f"found {name!r}, expected names from `model`: {listed}"
 
 
 def _canvas(experiment: Experiment) -> Iterator[Misfit]:

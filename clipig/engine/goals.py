@@ -198,6 +198,14 @@ def _goals(cache: PromptCache, encoder: Encoder, peers: Sequence[object]) -> lis
     return [for_runs(layer) for layer in zip(*rows, strict=True)]
 
 
+def _looking(plan: Plan, encoders: Sequence[Encoder], target: Target) -> list[Encoder]:
+    """The encoders that look at a target."""
+    return [
+        encoder for encoder, model in zip(encoders, plan.experiment.model, strict=True)
+        if target.models is None or model.name in target.models
+    ]
+
+
 def _faults(
     plan: Plan, encoders: Sequence[Encoder], cache: PromptCache
 ) -> Iterator[Problem]:
@@ -210,7 +218,7 @@ def _faults(
         for t, target in enumerate(experiment.targets):
             for f, feature in enumerate(target.features if target.active else ()):
                 key = f"targets[{t}].features[{f}]"
-                for encoder in encoders:
+                for encoder in _looking(plan, encoders, target):
                     for text in () if feature.truncate else _texts(feature):
                         if message := _too_long(encoder, text):
                             yield Problem("", 0, 0, f"{key}.text", message)
@@ -221,7 +229,7 @@ def _faults(
                             yield Problem("", 0, 0, f"{key}.image", str(e))
             for c, style in styles_of(target):
                 key = f"targets[{t}].constraints[{c}].style"
-                for encoder in encoders:
+                for encoder in _looking(plan, encoders, target):
                     try:
                         cache.style(encoder, style)
                     except ImageError as e:

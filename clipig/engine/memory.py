@@ -109,7 +109,7 @@ def footprint(plan: Plan, encoders: Sequence[Encoder]) -> Footprint:
         everything = sum(t.views for t in phase.targets)
         pixels = sum(side**2 for side, _ in set(plan.view_sets))
         seen = [
-            (t.views, [view_bytes(e, _kinds(t)) for e in encoders])
+            (t.views, [view_bytes(encoders[i], _kinds(t)) for i in t.encoders])
             for t in phase.targets if t.features or t.styles
         ]
         views = sum(count * sum(each) for count, each in seen)

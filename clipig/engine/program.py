@@ -64,7 +64,10 @@ class Program:
         picture = canvas.picture(self.time(step))
         sets = self.plan.view_sets
         views = {
-            key: [t.views(picture, key, step) for t in self.targets] for key in dict.fromkeys(sets)
+            key: [
+                t.views(picture, key, step) if key in t.windows else None for t in self.targets
+            ]
+            for key in dict.fromkeys(sets)
         }
         scores: list[list[Scores]] = [[] for _ in self.targets]
         seen: list[list[Seen]] = [[] for _ in self.targets]
@@ -72,10 +75,11 @@ class Program:
             self._look(number, encoder, views[sets[number]], scores, seen, step)
         losses = [] if picture.penalty is None else [picture.penalty]
         reports = []
-        for t, rated, known, pixels in zip(
-            self.targets, scores, seen, views[sets[0]], strict=True
-        ):
-            share, report = t.loss(self.plan.weights, rated, known, pixels, step)
+        for i, (t, rated, known) in enumerate(zip(self.targets, scores, seen, strict=True)):
+            pixels = views[sets[t.plan.encoders[0]]][i]
+            assert pixels is not None
+            weights = [self.plan.weights[number] for number in t.plan.encoders]
+            share, report = t.loss(weights, rated, known, pixels, step)
             losses.append(share)
             reports.append(report)
         loss = sum(losses, start=picture.rgb.new_zeros(self.plan.runs))
@@ -99,7 +103,7 @@ class Program:
                 window.hold(step)
 
     def _look(
-        self, number: int, encoder: Encoder, views: list[Tensor], scores: list[list[Scores]],
+        self, number: int, encoder: Encoder, views: list[Tensor | None], scores: list[list[Scores]],
         seen: list[list[Seen]], step: int | Tensor,
     ) -> None:
         """Show an encoder the views, score them and keep what is asked about their style.
@@ -107,11 +111,14 @@ class Program:
         Targets with the same needs (embeddings, statistics or both) go through it at once.
         """
         for needs in ((True, False), (True, True), (False, True)):
-            group = [i for i, t in enumerate(self.targets) if t.needs == needs]
+            group = [
+                i for i, t in enumerate(self.targets)
+                if t.needs == needs and number in t.plan.encoders
+            ]
             if not group:
                 continue
             wanted = list(dict.fromkeys(a for i in group for a in self.targets[i].aspects(number)))
-            flat = [views[i].flatten(0, 1) for i in group]
+            flat = [v.flatten(0, 1) for v in (views[i] for i in group) if v is not None]
             pixels = flat[0] if len(flat) == 1 else torch.cat(flat)
             keep = None if wanted else self._kept(number, encoder, group, step)
             found = look(encoder, pixels, needs[0], wanted, self.chunk, keep)

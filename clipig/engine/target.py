@@ -35,7 +35,7 @@ class TargetProgram:
 
     plan        the target, its tables on the device
     draw        random numbers of the runs
-    embeddings  of the active features, for each encoder `[R, F, D]`
+    embeddings  of the active features, for each of its encoders `[R, F, D]`
     percent     what makes similarities of cosines, for each encoder `[R, 1, F]`: its scale (100)
                 times what `feature_scale` asks
     scales      scale and zero of the similarities of each encoder
@@ -76,26 +76,30 @@ class TargetProgram:
         percent: tuple[Tensor, ...] = ()
         scales: tuple[tuple[float, float], ...] = ()
         if columns:
-            embeddings = tuple(p[:, columns] for p in prompts.embeddings[target.index])
+            whole = [(i, prompts.embeddings[target.index][i]) for i in target.encoders]
+            embeddings = tuple(p[:, columns] for _, p in whole)
             factors = [
                 p.new_ones(p.shape[:2]) if fair is None else fair[target.index, i]
-                for i, p in enumerate(prompts.embeddings[target.index])
+                for i, p in whole
             ]
-            scales = tuple(prompts.scale(i) for i in range(len(factors)))
+            scales = tuple(prompts.scale(i) for i in target.encoders)
             percent = tuple(
                 scale * f[:, None, columns] for f, (scale, _) in zip(factors, scales, strict=True)
             )
         streams = {
             key: tuple(stream_id(s, key[1]) if key[1] else s for s in target.streams)
-            for key in plan.view_sets
+            for key in (plan.view_sets[i] for i in target.encoders)
         }
         windows = {
-            key: _window(plan, phase, moved, key, streams[key], draw) for key in plan.view_sets
+            key: _window(plan, phase, moved, key, stream, draw) for key, stream in streams.items()
         }
         return cls(
             moved, draw, embeddings, percent, scales,
             Weighing(target, draw.device) if columns else None,
-            {place: prompts.styles[target.index, place] for place, _ in target.styles},
+            {
+                place: [prompts.styles[target.index, place][i] for i in target.encoders]
+                for place, _ in target.styles
+            },
             streams, windows,
         )
 
@@ -119,16 +123,21 @@ class TargetProgram:
         """What the styles need to know of the early layers of an encoder."""
         return [
             aspect for place, node in self.plan.styles
-            for aspect in aspects(node, self.styles[place][number])
+            for aspect in aspects(node, self.styles[place][self._own(number)])
         ]
 
     def score(self, number: int, views: Tensor, step: int | Tensor) -> Scores:
         """Rate views that encoder `number` has embedded, `[R, N, D]`."""
         assert self.weighing is not None
+        own = self._own(number)
         return score(
-            self.plan.target, self.weighing, views, self.embeddings[number],
-            self.percent[number], step, self.scales[number],
+            self.plan.target, self.weighing, views, self.embeddings[own],
+            self.percent[own], step, self.scales[own],
         )
+
+    def _own(self, number: int) -> int:
+        """The place of an encoder of the plan among those that look at this target."""
+        return self.plan.encoders.index(number)
 
     def loss(
         self, weights: Sequence[float], rated: Sequence[Scores], seen: Sequence[Seen],

@@ -133,7 +133,13 @@ def settle(session: Session, experiment: Experiment) -> Experiment:
         model.model_copy(update={"name": info.name})
         for model, info in zip(one.model, session.infos(one), strict=True)
     ]
-    return one.model_copy(update={"seed": experiment.seed, "model": named})
+    own = {before.name: after.name for before, after in zip(one.model, named, strict=True)}
+    targets = [
+        t if t.models is None else t.model_copy(update={"models": [own[n] for n in t.models]})
+        for t in one.targets
+    ]
+    update = {"seed": experiment.seed, "model": named, "targets": targets}
+    return one.model_copy(update=update)
 
 
 def refuse_guide(session: Session, judge: str, experiment: Experiment) -> None:

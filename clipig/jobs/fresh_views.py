@@ -84,6 +84,7 @@ def _onlooker(experiment: Experiment, model: str | None) -> Experiment:
     targets = [
         t.model_copy(update={
             "look_at": "picture", "constraints": [],
+            "models": t.models if model is None else None,
             "active": any(t is k for k in kept),
         })
         for t in experiment.targets

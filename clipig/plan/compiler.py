@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from clipig.config.parts import Target
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import ConfigError
@@ -137,7 +138,14 @@ class _Draft:
         return TargetPlan(
             shape.index, target, self.bind(peers, key, views, shape.views), views, repeats,
             shape.features, features, tuple(map(_attracts, features)), ops, chains, streams,
-            self._constraints(shape, views), shape.acts,
+            self._constraints(shape, views), shape.acts, self._encoders(target),
+        )
+
+    def _encoders(self, target: Target) -> tuple[int, ...]:
+        """The numbers of the encoders that look at a target."""
+        return tuple(
+            i for i, model in enumerate(self.first.model)
+            if target.models is None or model.name in target.models
         )
 
     def _views(self, shape: TargetShape, size: Shape) -> tuple[int, int]:

@@ -47,6 +47,7 @@ class TargetPlan:
     chains      the transforms, arranged for each input size of the encoders
     streams     of random numbers, one per transform
     acts        whether a loss has a weight other than 0
+    encoders    the numbers of the encoders that look at it, ascending
     """
 
     index: int
@@ -62,6 +63,7 @@ class TargetPlan:
     streams: tuple[int, ...]
     constraints: tuple[ConstraintPlan, ...]
     acts: bool
+    encoders: tuple[int, ...]
 
     @property
     def styles(self) -> tuple[tuple[int, Style], ...]:
