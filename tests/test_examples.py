@@ -63,7 +63,8 @@ def embedded_only(experiment: clipig.Experiment) -> clipig.Experiment:
     if all(m.name in there for m in experiment.model):
         return experiment
     model = experiment.model[0].model_copy(update={"name": "embedded"})
-    return experiment.model_copy(update={"model": [model]})
+    targets = [t.model_copy(update={"models": None}) for t in experiment.targets]
+    return experiment.model_copy(update={"model": [model], "targets": targets})
 
 
 def test_there_is_something_to_test() -> None:

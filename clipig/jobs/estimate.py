@@ -32,7 +32,7 @@ class Estimate:
 def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     """Make `tries` steps of each phase and count up.
 
-    Phases of the same size and number of views are tried once. Loads the
+    Phases of the same size whose encoders see as many views are tried once. Loads the
     weights. Raises what loading raises, and `DeviceError` if the memory is exhausted.
     """
     needed = session.inputs(group.plan)
@@ -44,8 +44,8 @@ def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
     known: dict[object, float] = {}
     costs = []
     for phase in group.plan.phases:
-        kind = (phase.size, sum(t.views for t in phase.targets), len(phase.targets),
-                len(phase.postproc))
+        looks = sorted((t.encoders, t.views) for t in phase.targets)
+        kind = (phase.size, tuple(looks), len(phase.postproc))
         if kind not in known:
             known[kind] = _seconds(running, phase, tries, device)
         costs.append(known[kind])
