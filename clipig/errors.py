@@ -1,7 +1,7 @@
-"""What can go wrong through no fault of the program.
+"""Exceptions for faults outside of the program.
 
-Every class here is caught in one place (the command line) and shown as one
-message with exit code 2; anything else that escapes is a defect of ours.
+The command line catches them and shows one message with exit code 2. Any other
+exception that escapes is a defect of clipig.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 
 
 class ClipigError(Exception):
-    """Base of all faults a user can mend."""
+    """Base class of all faults that a user can fix."""
 
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One fault in a config: where it stands and what is wrong with it.
+    """One fault in a config: its position and a message.
 
-    `line` and `column` count from 1; 0 means that the value stands in no file
-    (it came from the command line or from Python).
+    `line` and `column` count from 1; 0 means that the value comes from no file, but from
+    the command line or from Python.
     """
 
     file: str
@@ -34,7 +34,7 @@ class Problem:
 
 
 class ConfigError(ClipigError):
-    """One or more faults in a config, all of them at once, sorted by place."""
+    """All faults found in a config, one or more, sorted by position."""
 
     def __init__(self, problems: Sequence[Problem]):
         self.problems = tuple(sorted(problems))
@@ -44,7 +44,7 @@ class ConfigError(ClipigError):
 class ExpressionError(ClipigError):
     """An expression that cannot be parsed or evaluated.
 
-    `offset` is the index in the text of the character where the fault begins.
+    `offset` is the index of the character in the text at which the fault begins.
     """
 
     def __init__(self, message: str, offset: int = 0):
@@ -53,19 +53,19 @@ class ExpressionError(ClipigError):
 
 
 class InputError(ClipigError):
-    """A file from outside that does not exist, is none, is too large or cannot be read."""
+    """An input file that does not exist, is not a regular file, is too large or unreadable."""
 
 
 class ImageError(ClipigError):
-    """A picture that cannot be read, fetched or written."""
+    """An image that cannot be read, fetched or written."""
 
 
 class EncoderError(ClipigError):
-    """A model that is unknown, missing, damaged or cannot do what is asked."""
+    """An encoder that is unknown, missing or damaged, or lacks a required ability."""
 
 
 class DeviceError(ClipigError):
-    """A device that is not there or lacks the memory."""
+    """A device that does not exist or has too little memory."""
 
 
 class StateError(ClipigError):
@@ -73,8 +73,8 @@ class StateError(ClipigError):
 
 
 class OutputError(ClipigError):
-    """A place that cannot be written, or a run folder that cannot be resumed."""
+    """An output path that cannot be written, or a run folder that cannot be resumed."""
 
 
 class UsageError(ClipigError):
-    """Command-line arguments that do not fit together."""
+    """Command-line arguments that are invalid or contradict each other."""

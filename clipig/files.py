@@ -1,4 +1,4 @@
-"""Files on disk: the one place that opens what comes from outside and that writes files."""
+"""Opens files from outside and writes files; no other module does either directly."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from filelock import FileLock, Timeout
 from clipig.errors import InputError, OutputError
 
 LONGEST_NAME = 80
-"""Characters of a file name that is made of a text, and at most twice as many bytes."""
+"""Maximum characters of a file name made from a text; its bytes are at most twice as many."""
 MAX_TEXT = 16 << 20
-"""Bytes of a text file that is read from outside."""
+"""Maximum bytes of a text file from outside."""
 _TEMPORARY = ".clipig-"
 _LITTER_AGE = 3600.0
-"""Seconds after which a temporary file is what a killed process left behind."""
+"""Age in seconds from which a temporary file is regarded as left by a killed process."""
 _KINDS = (
     (stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
     (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"),
@@ -43,9 +43,9 @@ def reason(fault: BaseException) -> str:
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file for reading, but nothing that only looks like one.
+    """Open a regular file for reading.
 
-    A pipe would make the caller wait for ever, a device might never end.
+    Others are refused: a pipe could block the caller forever, a device might never end.
 
     Raises:
         OSError: It cannot be opened, or it is a folder, pipe, socket or device.
@@ -60,11 +60,11 @@ def open_regular(path: Path) -> BinaryIO:
 
 
 def open_input(path: str | Path, limit: int | None = None) -> BinaryIO:
-    """Open a user's file for reading as `open_regular` does, and say what is wrong with it.
+    """Open an input file for reading, as `open_regular`, with errors for the user.
 
     Args:
-        path: Config, image, list, checkpoint, cache entry; `~` stands for the home folder.
-        limit: Most bytes that it may have, None for any number.
+        path: Config, image, list, checkpoint or cache entry; `~` stands for the home folder.
+        limit: Maximum size in bytes; None: no limit.
 
     Raises:
         InputError: It does not exist, is no regular file, is too large or cannot be read.
@@ -86,7 +86,7 @@ def open_input(path: str | Path, limit: int | None = None) -> BinaryIO:
 
 
 def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
-    """The bytes of a file from outside. Raises `InputError` as `open_input`."""
+    """Read the bytes of an input file. Raises `InputError` as `open_input`."""
     with open_input(path, limit) as file:
         try:
             return file.read() if limit is None else file.read(limit)
@@ -95,7 +95,7 @@ def read_bytes(path: str | Path, limit: int | None = None) -> bytes:
 
 
 def read_text(path: str | Path, limit: int = MAX_TEXT) -> str:
-    """The text of a UTF-8 file from outside, without a byte order mark. Raises `InputError`."""
+    """Read a UTF-8 input file, without its byte order mark. Raises `InputError`."""
     data = read_bytes(path, limit)
     try:
         return data.decode("utf-8-sig")
@@ -107,18 +107,18 @@ def read_text(path: str | Path, limit: int = MAX_TEXT) -> str:
 
 
 def read_lines(path: str | Path) -> list[str]:
-    """The lines of a text file that are not blank, stripped. Raises `InputError`."""
+    """Read the non-blank lines of a text file, stripped. Raises `InputError`."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def stamp(path: Path) -> tuple[int, int]:
-    """Size in bytes and time of the last change in ns: a file with another stamp is another."""
+    """Size in bytes and modification time in ns; a changed stamp means a changed file."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns
 
 
 def file_sha256(path: Path) -> str:
-    """Return the hex sha256 of a file, computed once while its `stamp` stays the same.
+    """SHA-256 of a file in hex, cached as long as its `stamp` stays the same.
 
     Raises:
         OSError: As `open_regular`.
@@ -128,7 +128,7 @@ def file_sha256(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _sha256(path: Path, when: tuple[int, int]) -> str:
-    del when  # part of the key only
+    del when  # only part of the cache key
     digest = hashlib.sha256()
     with open_regular(path) as file:
         while chunk := file.read(1 << 20):
@@ -137,7 +137,7 @@ def _sha256(path: Path, when: tuple[int, int]) -> str:
 
 
 def make_folder(folder: Path) -> Path:
-    """Make a folder with its parents where it is missing. Raises `OutputError`."""
+    """Create a folder and its missing parents. Raises `OutputError`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as fault:
@@ -148,19 +148,19 @@ def make_folder(folder: Path) -> Path:
 def atomic_write(
     path: Path, content: bytes | str | Callable[[BinaryIO], object], *, overwrite: bool = True
 ) -> Path:
-    """Write a file whole or not at all, in a folder that exists.
+    """Write a file atomically, in an existing folder.
 
     Args:
-        path: The file's name.
-        content: Its bytes, its text (written as UTF-8, what UTF-8 cannot hold is escaped),
-            or a function that writes to an open file.
-        overwrite: Replace an older file, or take the first free name.
+        path: The file.
+        content: Bytes, text (encoded as UTF-8; unencodable characters are escaped), or a
+            function that writes to an open file.
+        overwrite: Replace an existing file; otherwise the first free name is used.
 
     Returns:
-        The name that was taken.
+        The path of the written file.
 
     Raises:
-        OutputError: It cannot be written; nothing is left behind.
+        OutputError: The file cannot be written; no part of it remains.
     """
     if isinstance(content, str):
         content = content.encode("utf-8", errors="backslashreplace")
@@ -185,7 +185,7 @@ def atomic_write(
 
 
 def _link_free(temporary: Path, path: Path) -> Path:
-    """Give a written file the first free name."""
+    """Rename a temporary file to the first free name."""
     while True:
         free = free_path(path)
         try:
@@ -195,7 +195,7 @@ def _link_free(temporary: Path, path: Path) -> Path:
         except OSError as fault:
             if fault.errno in (errno.ENOSPC, errno.ENAMETOOLONG):
                 raise
-            free = reserve(path)  # a file system without hard links
+            free = reserve(path)  # the file system has no hard links
             os.replace(temporary, free)
         return free
 
@@ -210,16 +210,16 @@ def numbered(path: Path) -> Iterator[Path]:
 def free_path(path: str | Path) -> Path:
     """The first of `path`, `path-2` ... that does not exist.
 
-    Another process may take it in the meantime; `reserve` is safe from that.
+    Another process may create it in the meantime; `reserve` excludes that.
     """
     return next(p for p in numbered(Path(path)) if not os.path.lexists(p))
 
 
 def reserve(path: str | Path) -> Path:
-    """As `free_path`, and creates it as an empty file, which nobody else gets.
+    """Create an empty file at the first free path, which no other process can then get.
 
     Raises:
-        OutputError: No file can be made there.
+        OutputError: No file can be created there.
     """
     for free in numbered(Path(path)):
         try:
@@ -233,7 +233,7 @@ def reserve(path: str | Path) -> Path:
 
 
 def claim_folder(wanted: Path) -> Path:
-    """Make `wanted`, or the first free one of `wanted-2`, `wanted-3` ... Raises `OutputError`."""
+    """Create the first free or empty folder of `wanted`, `wanted-2` ... Raises `OutputError`."""
     number = 1
     while True:
         path = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
@@ -251,16 +251,15 @@ def claim_folder(wanted: Path) -> Path:
 
 @contextlib.contextmanager
 def locked(path: Path, busy: str, wait: float = 0.0) -> Iterator[None]:
-    """Hold the lock file `path` while inside; a process that dies lets go of it.
+    """Hold a lock file inside a `with` block; it is released if the process dies.
 
     Args:
-        path: The lock file, which stays behind empty and is removed at the end where the
-            system allows.
-        busy: What is said if somebody else holds it.
-        wait: Seconds to wait for it.
+        path: The lock file, removed at the end where the system allows it.
+        busy: Error message if another process holds the lock.
+        wait: Maximum seconds to wait for the lock.
 
     Raises:
-        OutputError: Somebody else holds it, or it cannot be made.
+        OutputError: Another process holds the lock, or the file cannot be created.
     """
     lock = FileLock(path, timeout=wait)
     try:
@@ -278,7 +277,7 @@ def locked(path: Path, busy: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def remove_litter(folder: Path) -> None:
-    """Remove temporary files that killed processes left in a folder."""
+    """Remove old temporary files that killed processes left in a folder."""
     with contextlib.suppress(OSError):
         for path in folder.glob(f"{_TEMPORARY}*.tmp"):
             with contextlib.suppress(OSError):
@@ -287,7 +286,7 @@ def remove_litter(folder: Path) -> None:
 
 
 def slug(text: str) -> str:
-    """A file name made of a text: letters and digits of any script, `-` and `_`."""
+    """Make a file name from a text: letters and digits of any script, `-` and `_`."""
     name = re.sub(r"[^\w-]+", "-", unicodedata.normalize("NFC", text)).strip("-")
     name = name[:LONGEST_NAME]
     while len(name.encode("utf-8", errors="replace")) > 2 * LONGEST_NAME:
@@ -296,14 +295,14 @@ def slug(text: str) -> str:
 
 
 def shell(*words: str) -> str:
-    """A command line that can be copied."""
+    """Quote words as a command line for a shell."""
     return " ".join(shlex.quote(str(w)) for w in words)
 
 
 def csv_cell(text: str) -> str:
-    """A text cell of a CSV file that no spreadsheet takes for a formula.
+    """Escape a text cell of a CSV file, so that no spreadsheet reads it as a formula.
 
-    Cells that begin with `=`, `+`, `-`, `@`, tab or return get an apostrophe in front.
+    Cells that begin with `=`, `+`, `-`, `@`, tab or return are prefixed with an apostrophe.
 
     Source: OWASP, "CSV Injection".
     """

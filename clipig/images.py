@@ -1,6 +1,6 @@
-"""Pictures in and out: the only user of Pillow besides `sheets`.
+"""Reads and writes images with Pillow.
 
-In memory a picture is a float tensor `[3, H, W]` (or `[4, H, W]` with alpha),
+In memory an image is a float tensor `[3, H, W]` (or `[4, H, W]` with alpha),
 sRGB in [0, 1]. Embedded colour profiles are not applied.
 """
 
@@ -32,15 +32,15 @@ RGB = tuple[float, float, float]
 WHITE: RGB = (1.0, 1.0, 1.0)
 MAX_PIXELS = 100_000_000
 MAX_BYTES = 1 << 30
-"""Bytes of a picture's file."""
+"""Maximum bytes of an image file."""
 LARGE = 12_000_000
-"""Pixels from which pictures are decoded one at a time, whatever the number of threads."""
+"""Images of more pixels are decoded one at a time even by several threads, to save memory."""
 _LARGE = threading.Lock()
 T = TypeVar("T")
 
-# Raster formats decoded inside Pillow; not EPS and the like, which start other programs.
+# Raster formats that Pillow decodes itself, without EPS and others that start programs.
 _FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO", "TGA", "AVIF", "PCX", "DDS")
-_DEEP = re.compile(r"I(;.*)?|F")  # more than 8 bits a channel
+_DEEP = re.compile(r"I(;.*)?|F")  # more than 8 bits per channel
 _KEY = re.compile(r"[ -~¡-ÿ]{1,79}")  # PNG's rule for keywords
 
 
@@ -52,15 +52,20 @@ def load_image(
     background: RGB = WHITE,
     cache: Path | None = None,
 ) -> Tensor:
-    """Load a file or an http(s) address as `[3, H, W]` float32 in [0, 1].
+    """Load an image, upright according to its orientation tag; of animations the first frame.
 
-    `size` is `(H, W)`; with `fit="crop"` the short side is resized to fit and
-    the middle is kept, with `"stretch"` the aspect is not. Resizing is bicubic
-    and antialiased. Transparent parts show `background`. The orientation in the
-    file is obeyed; of an animation the first frame is taken. Pictures from the
-    web are kept in the cache directory.
+    Args:
+        source: A path or an http(s) address, whose image is kept in the cache.
+        size: (H, W) of the result, resized bicubic and antialiased; None: as it is.
+        fit: `crop` keeps the aspect and the middle of the image, `stretch` distorts it.
+        background: RGB in [0, 1] behind transparent pixels.
+        cache: Cache folder; None: the user's.
 
-    Raises `ImageError` naming the source.
+    Returns:
+        `[3, H, W]` float32 in [0, 1].
+
+    Raises:
+        ImageError: The image cannot be had or decoded; the message names the source.
     """
     return _open(
         source, cache, lambda p: _to_tensor(_resized(_flatten(p, background), size, fit))
@@ -74,12 +79,12 @@ def load_rgba(
     fit: Fit = "crop",
     cache: Path | None = None,
 ) -> Tensor:
-    """As `load_image`, but `[4, H, W]` with straight (not premultiplied) alpha."""
+    """As `load_image`, but returns `[4, H, W]` with straight (not premultiplied) alpha."""
     return _open(source, cache, lambda p: _to_tensor(_resized(_with_alpha(p), size, fit)))
 
 
 def _open(source: str | Path, cache: Path | None, use: Callable[[Image.Image], T]) -> T:
-    """What `use` makes of an upright picture in mode RGB, RGBA or F (0..255)."""
+    """Apply `use` to the decoded image: upright, in mode RGB, RGBA or F (0..255)."""
     if isinstance(source, str) and is_url(source):
         return _open_url(source, cache, use)
     try:
@@ -97,8 +102,8 @@ def _open_url(url: str, cache: Path | None, use: Callable[[Image.Image], T]) -> 
         except (ImageError, InputError):
             path.unlink(missing_ok=True)
     data = fetch_picture(url)
-    found = _decode(data, url, use)  # only what is a picture goes into the cache
-    with contextlib.suppress(OutputError):  # a cache that cannot be written stops nobody
+    found = _decode(data, url, use)  # before caching, as it refuses other content
+    with contextlib.suppress(OutputError):  # an unwritable cache is no reason to fail
         atomic_write(make_folder(path.parent) / path.name, data)
     return found
 
@@ -125,7 +130,7 @@ def _decode(data: bytes, name: str, use: Callable[[Image.Image], T]) -> T:
         raise ImageError(f"{name}: more than {MAX_PIXELS // 10**6} million pixels") from fault
     except ClipigError:
         raise
-    except Exception as fault:  # decoders raise whatever a broken file makes them raise
+    except Exception as fault:  # decoders raise arbitrary exceptions for broken files
         raise ImageError(f"{name}: a damaged picture: {reason(fault)}") from fault
     if beyond:
         warnings.warn(f"{name}: float values beyond 0..1 are clipped", stacklevel=4)
@@ -133,7 +138,7 @@ def _decode(data: bytes, name: str, use: Callable[[Image.Image], T]) -> T:
 
 
 def _beyond_one(picture: Image.Image) -> bool:
-    """Whether a picture of floats has values that the range 0..1 does not hold."""
+    """Whether a float image has values above 1."""
     return picture.mode == "F" and not bool(np.nanmax(np.asarray(picture), initial=0) <= 1)
 
 
@@ -147,7 +152,7 @@ def _to_known_mode(picture: Image.Image) -> Image.Image:
         else:
             grey = values
         grey = np.clip(grey, 0, 255)
-        clear = picture.info.get("transparency")  # one value of a 16-bit grey PNG
+        clear = picture.info.get("transparency")  # the transparent value of a 16-bit grey PNG
         if not isinstance(clear, int):
             return Image.fromarray(grey)
         bytes_ = np.rint(grey).astype(np.uint8)
@@ -159,7 +164,7 @@ def _to_known_mode(picture: Image.Image) -> Image.Image:
 
 
 def _flatten(picture: Image.Image, background: RGB) -> Image.Image:
-    """Without alpha: RGB, or F for deep greys."""
+    """Remove alpha. The mode becomes RGB, or stays F (more than 8 bits)."""
     if picture.mode != "RGBA":
         return picture
     color = tuple(int(c * 255 + 0.5) for c in background)
@@ -168,7 +173,7 @@ def _flatten(picture: Image.Image, background: RGB) -> Image.Image:
 
 
 def _with_alpha(picture: Image.Image) -> Image.Image:
-    """RGBA of any mode; deep greys are rounded to 8 bits."""
+    """Convert to RGBA; mode F is rounded to 8 bits."""
     if picture.mode == "F":
         picture = Image.fromarray(np.rint(np.asarray(picture)).astype(np.uint8))
     return picture.convert("RGBA")
@@ -197,7 +202,7 @@ def _to_tensor(picture: Image.Image) -> Tensor:
 
 
 def to_bytes(picture: Any) -> npt.NDArray[np.uint8]:
-    """`[C, H, W]` in [0, 1] to `[H, W, C]` of 0..255, rounded to the nearest; NaN becomes 0."""
+    """Convert `[3 or 4, H, W]` in [0, 1] to rounded uint8 `[H, W, C]`; NaN becomes 0."""
     if hasattr(picture, "detach"):
         picture = picture.detach().to("cpu").float().numpy()
     values: Floats = np.asarray(picture, dtype=np.float32)
@@ -209,7 +214,7 @@ def to_bytes(picture: Any) -> npt.NDArray[np.uint8]:
 
 
 def to_pil(picture: Any) -> Image.Image:
-    """A Pillow picture (RGB or RGBA) of `[3 or 4, H, W]` in [0, 1]."""
+    """Convert `[3 or 4, H, W]` in [0, 1] to a Pillow image, RGB or RGBA."""
     return Image.fromarray(to_bytes(picture))
 
 
@@ -220,11 +225,20 @@ def save_png(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write `[3 or 4, H, W]` in [0, 1], or a Pillow picture, as PNG; returns where it went.
+    """Write an image atomically as PNG.
 
-    An existing file is left alone and `stem-2.png` ... written, unless
-    `overwrite`. The file appears whole or not at all. `metadata` becomes text
-    chunks (see `read_metadata`). Raises `ImageError`.
+    Args:
+        picture: `[3 or 4, H, W]` in [0, 1], or a Pillow image.
+        path: The file.
+        metadata: Texts by PNG keyword; see `read_metadata`.
+        overwrite: Replace an existing file; otherwise `stem-2.png` ... is used.
+
+    Returns:
+        The path of the written file.
+
+    Raises:
+        ImageError: The shape or a keyword is invalid.
+        OutputError: The file cannot be written.
     """
     image = picture if isinstance(picture, Image.Image) else to_pil(picture)
     chunks = _text_chunks(metadata or {})
@@ -241,7 +255,7 @@ def save_indexed_png(
     *,
     overwrite: bool = False,
 ) -> Path:
-    """Write `[H, W]` indices into a palette `[K, 3]` in [0, 1], K <= 256; else as `save_png`."""
+    """As `save_png`, for indices `[H, W]` into a palette `[K, 3]` in [0, 1] with K <= 256."""
     if hasattr(indices, "detach"):
         indices, palette = indices.detach().cpu().numpy(), palette.detach().cpu().numpy()
     indices, palette = np.asarray(indices), np.asarray(palette, dtype=np.float32)
@@ -262,10 +276,10 @@ def _text_chunks(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
     chunks = PngImagePlugin.PngInfo()
     chunks.add(b"sRGB", b"\0")
     for key, value in metadata.items():
-        value = value.encode("utf-8", errors="backslashreplace").decode()  # halves of pairs
+        value = value.encode("utf-8", errors="backslashreplace").decode()  # lone surrogates
         if not _KEY.fullmatch(key) or key != key.strip():
             raise ImageError(f"{key!r} is no PNG keyword (1 to 79 Latin letters)")
-        # tEXt is Latin-1 without control characters but newline; iTXt is UTF-8.
+        # tEXt is Latin-1 without control characters except newline; iTXt is UTF-8.
         if value.isascii() and "\0" not in value:
             chunks.add_text(key, value)
         else:
@@ -274,7 +288,7 @@ def _text_chunks(metadata: Mapping[str, str]) -> PngImagePlugin.PngInfo:
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """The texts (tEXt, zTXt, iTXt) in a PNG file; `ImageError` naming the file."""
+    """Read the texts (tEXt, zTXt, iTXt) of a PNG by keyword. Raises `ImageError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -285,5 +299,5 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise ImageError(str(fault)) from fault
     except UnidentifiedImageError as fault:
         raise ImageError(f"{path}: not a PNG file") from fault
-    except Exception as fault:  # decoders raise whatever a broken file makes them raise
+    except Exception as fault:  # decoders raise arbitrary exceptions for broken files
         raise ImageError(f"{path}: cannot be read: {reason(fault)}") from fault

@@ -1,13 +1,13 @@
-"""Random numbers that belong to a run.
+"""Counter-based random numbers.
 
-Every number is a pure function of (seed of the run, stream, step, index): there
-is no state to save, a run draws the same numbers alone, in a batch of 512 or
-after a resume, on the CPU and on a GPU, and nothing here waits for the device.
+Every value is a pure function of (seed of the run, stream, step, index). There is no state to
+save, and a run draws the same values alone, in a batch of 512 or after a resume, on the CPU
+and on a GPU. No function here waits for the device.
 
 The generator hashes a counter: `mix(index * a + b)` with `a` odd and `b` both
 derived from seed, stream and step. `mix` is the 32-bit finaliser with the
 lowest known bias of its form (C. Wellons, "Prospecting for hash functions",
-2018). It is made for picture noise, not for cryptography or Monte Carlo.
+2018). Its quality suffices for image noise, not for cryptography or Monte Carlo.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from torch import Tensor
 _M1, _M2 = 0x7FEB352D, 0x846CA68B - (1 << 32)
 _GOLDEN = 0x9E3779B1
 _BLOCK = 1 << 16
-"""numbers worked on together on a CPU: more leave its cache (about half the speed)"""
+"""Values computed at a time on a CPU; larger blocks leave its cache and halve the speed."""
 BANK = 1 << 20
-"""Normal numbers from which the noise of views is cut. Noise drawn anew takes 4 to 7 % of a step of
-method 1 for one run (embedded, bf16), 1 to 4 % for eight (docs/performance.md)."""
+"""Number of normal values from which the noise of views is copied. Computing new noise takes 4 to
+7 % of a step of method 1 for one run (embedded, bf16), 1 to 4 % for eight (docs/performance.md)."""
 
 
 def _mix(x: Tensor) -> Tensor:
-    """Avalanche of int32 numbers, in place. Shifts are made logical by masks."""
+    """Hash int32 values in place. The masks turn arithmetic shifts into logical ones."""
     x ^= (x >> 16) & 0xFFFF
     x *= _M1
     x ^= (x >> 15) & 0x1FFFF
@@ -45,7 +45,7 @@ def _signed(number: int) -> int:
 
 
 def _mix_int(x: int) -> int:
-    """`_mix` of one number on the host."""
+    """`_mix` of one integer on the host."""
     x &= 0xFFFFFFFF
     x = ((x ^ (x >> 16)) * _M1) & 0xFFFFFFFF
     x = ((x ^ (x >> 15)) * (_M2 & 0xFFFFFFFF)) & 0xFFFFFFFF
@@ -53,31 +53,33 @@ def _mix_int(x: int) -> int:
 
 
 def stream_id(*path: object) -> int:
-    """A 32-bit number for a place in the plan, e.g. `("target", 0, "noise", 3)`."""
+    """Hash a path in the plan, e.g. `("target", 0, "noise", 3)`, to a 32-bit stream number."""
     digest = hashlib.blake2b("/".join(map(str, path)).encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
 def derive_seed(seed: int, *path: object) -> int:
-    """A seed in 0 .. 2**63-1 that follows from `seed` and a path, e.g. a run number."""
+    """Derive a seed in 0 .. 2**63-1 from `seed` and a path, e.g. a run number."""
     digest = hashlib.blake2b(f"{seed}/{'/'.join(map(str, path))}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
 
 
 def _by_row(numbers: Tensor, starts: Tensor, count: int) -> Tensor:
-    """`count` numbers from each start on: rows of a view whose rows overlap."""
+    """Copy `count` values from each start, as rows of a view with overlapping rows."""
     return numbers.unfold(0, count, 1).index_select(0, starts)
 
 
 def _by_position(numbers: Tensor, starts: Tensor, count: int) -> Tensor:
-    """The same for devices that would first write out all rows of that view."""
+    """As `_by_row`, for devices that would first materialize all rows of that view."""
     return numbers[starts[:, None] + torch.arange(count, device=starts.device)]
 
 
 class Draw:
-    """The random numbers of R runs.
+    """Random values of R runs. Methods return float32 tensors `[R, *shape]`.
 
-    `seeds`: one whole number per run. Methods return `[R, *shape]` float32.
+    Args:
+        seeds: One integer per run.
+        device: Where the values are computed.
     """
 
     def __init__(self, seeds: Sequence[int], device: torch.device | str = "cpu"):
@@ -92,16 +94,21 @@ class Draw:
 
     @classmethod
     def of_keys(cls, keys: Tensor, bank: Tensor) -> Draw:
-        """The numbers that belong to keys `[R, 2]` (rows of another draw's)."""
+        """A draw with the given keys `[R, 2]` int32 (rows of another draw's keys)."""
         draw = cls.__new__(cls)
         draw.keys, draw.bank = keys, bank
         return draw
 
     def at_steps(self, first: int, count: int) -> tuple[Draw, Tensor]:
-        """This draw for several steps at once, as if there were `count` times as many runs.
+        """Repeat this draw for several steps, as if there were `count` times as many runs.
 
-        Rows are ordered by step, then by run. Returns it and the step of each row,
-        `[count * R, 1]`, to be given as `step`.
+        Args:
+            first: First step.
+            count: Number of steps.
+
+        Returns:
+            A draw with rows ordered by step, then by run, and the step of each row
+            `[count * R, 1]`, to be passed to the methods as `step`.
         """
         steps = torch.arange(first, first + count, device=self.device)
         rows = steps.repeat_interleave(len(self.keys))[:, None]
@@ -112,7 +119,7 @@ class Draw:
         return self.keys.device
 
     def bits(self, stream: int, step: int | Tensor, count: int) -> Tensor:
-        """`[R, count]` int32, all 32 bits random. `step` may live on the device."""
+        """Random int32 `[R, count]`, all 32 bits random. `step` may be a tensor on the device."""
         a, b = self._line(stream, step)
         return self._hashed(a, b, 0, count)
 
@@ -120,7 +127,7 @@ class Draw:
         self, stream: int, step: int | Tensor, shape: Sequence[int],
         low: float = 0.0, high: float = 1.0,
     ) -> Tensor:
-        """Uniform in [low, high) (but for rounding), 24 random bits each: `[R, *shape]`."""
+        """Uniform in [low, high) up to rounding, with 24 random bits each, `[R, *shape]`."""
         count = math.prod(shape)
         out = torch.empty(len(self.keys), count, device=self.device)
         a, b = self._line(stream, step)
@@ -132,8 +139,8 @@ class Draw:
     def normal(self, stream: int, step: int | Tensor, shape: Sequence[int]) -> Tensor:
         """Standard normal `[R, *shape]`, by Box and Muller (1958).
 
-        Radius and angle take 16 bits each, so values stay within 4.9 standard
-        deviations: noise for pictures needs no more and costs half.
+        Radius and angle use 16 bits each, which bounds values by 4.9 standard deviations.
+        Image noise needs no more, and it halves the cost.
         """
         count = math.prod(shape)
         half = (count + 1) // 2
@@ -151,10 +158,11 @@ class Draw:
     def noise(
         self, stream: int, step: int | Tensor, views: int, shape: Sequence[int]
     ) -> Tensor:
-        """Standard normal `[R, views, *shape]`, fast: each view gets a piece of one bank.
+        """Standard normal `[R, views, *shape]`, copied from a bank of precomputed values.
 
-        The piece begins at a random position, so views share numbers, but hardly ever (once
-        in some 10^5 pairs) at the same pixel. What is larger than half the bank is drawn anew.
+        The slice of each view begins at a random position. Views thus share values, but hardly
+        ever (for one in about 10^5 pairs) at the same pixel. If a view needs more than half
+        the bank, new values are computed.
         """
         count = math.prod(shape)
         if not 0 < count <= BANK // 2:
@@ -168,7 +176,7 @@ class Draw:
     def _line(self, stream: int, step: int | Tensor) -> tuple[Tensor, Tensor]:
         """Odd factor and offset of the counter, `[R, 1]` each."""
         salt: int | Tensor
-        if isinstance(step, Tensor):  # a step that the device counts by itself
+        if isinstance(step, Tensor):  # a step that is counted on the device
             salt = _mix(step.to(torch.int32) * _signed(_GOLDEN) + _signed(stream))
         else:
             salt = _signed(_mix_int(step * _GOLDEN + stream))
@@ -180,7 +188,7 @@ class Draw:
         return _mix(index * a + b)
 
     def _blocks(self, count: int) -> list[tuple[int, int]]:
-        """Ranges of the index that are worked on together: what fits the CPU's cache."""
+        """Index ranges (start, end) that are computed at a time: they fit the CPU's cache."""
         size = count
         if self.device.type == "cpu":
             size = max(1024, _BLOCK // len(self.keys))
@@ -188,9 +196,9 @@ class Draw:
 
 
 class ViewDraw:
-    """The random numbers of one op in one step: `[R, N, *shape]`.
+    """Random values `[R, N, *shape]` of one op in one step, for N views.
 
-    Each call takes a fresh stream, so an op may draw several times.
+    Every call uses a new stream, so an op may draw several times.
     """
 
     def __init__(self, draw: Draw, stream: int, step: int | Tensor, views: int):
@@ -202,17 +210,17 @@ class ViewDraw:
         return (self._stream + self._calls * 0x85EBCA6B) & 0xFFFFFFFF
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
-        """Uniform in [low, high)."""
+        """Uniform `[R, N, *shape]` in [low, high)."""
         return self._draw.uniform(self._next(), self._step, (self._views, *shape), low, high)
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal, for pictures: see `Draw.noise`."""
+        """Standard normal `[R, N, *shape]` for images; see `Draw.noise`."""
         return self._draw.noise(self._next(), self._step, self._views, shape)
 
 
 @functools.lru_cache(maxsize=8)
 def _bank(device: torch.device) -> Tensor:
-    """`BANK` standard normal numbers, the same on all machines but for rounding."""
+    """`BANK` standard normal values, identical on all machines up to rounding."""
     with torch.inference_mode(False):
         keys = torch.tensor([[1, 2]], dtype=torch.int32, device=device)
         return Draw.of_keys(keys, torch.empty(0)).normal(0, 0, (BANK,))[0]

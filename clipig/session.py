@@ -1,11 +1,11 @@
-"""From experiments to pictures: encoders are loaded once, runs are cut to fit the memory.
+"""Runs experiments: loads encoders once and divides runs into batches that fit into memory.
 
     session = Session()
     for group, event in session.render(session.settle(experiment)):
         ...
 
-What `run`, `rank`, `grid` and a Python caller share. Files are read here
-(weights, init pictures, image prompts) and written by sinks only.
+`run`, `rank`, `grid` and Python callers share it. It reads files (weights, init images,
+image prompts); only sinks write files.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from clipig.web import BytesDone
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that share a batch: `rows` are their places in the list that was asked for."""
+    """Runs that share a batch. `rows` are their indices in the list of experiments."""
 
     rows: tuple[int, ...]
     plan: Plan
@@ -54,7 +54,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Inputs:
-    """Everything that a plan needs beside itself, loaded.
+    """Loaded inputs of a plan.
 
     encoders    on one device, in the order of `plan.encoders`
     prompts     their embeddings of the plan's texts and image prompts
@@ -70,36 +70,36 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Result:
-    """The pictures of R runs, in the order asked for, on the CPU."""
+    """Images of R runs, in the order of the runs, on the CPU."""
 
     images: Tensor
     """`[R, 3, H, W]` float32, sRGB in 0 to 1"""
     similarities: tuple[float, ...]
     """100 * cosine of the last step, mean over the views"""
     seeds: tuple[int, ...]
-    """what makes each run again"""
+    """seed of each run"""
     diverged: tuple[int, ...] = ()
-    """indices of runs whose numbers became infinite; their picture is the last good one"""
+    """indices of runs whose values became infinite; their image is the last finite one"""
     interrupted: bool = False
     """whether the runs were stopped early"""
     alpha: Tensor | None = None
     """`[R, 1, H, W]` in 0 to 1, for canvases that have transparency"""
     experiments: tuple[Experiment, ...] = ()
-    """the settled experiment of each run: its config alone makes its picture again"""
+    """settled experiment of each run, sufficient to reproduce its image"""
     encoders: tuple[tuple[EncoderInfo, ...], ...] = ()
-    """the models that guided each run"""
+    """encoders that guided each run"""
     epochs: tuple[str, ...] = ()
-    """how far each run came: `200 of 200`"""
+    """finished epochs of each run: `200 of 200`"""
 
     def pil(self) -> list[PilImage]:
-        """The pictures as Pillow images, RGB or RGBA, in the order of the runs."""
+        """Convert the images to Pillow, RGB or RGBA, in the order of the runs."""
         if self.alpha is None:
             return [to_pil(image) for image in self.images]
         pairs = zip(self.images, self.alpha, strict=True)
         return [to_pil(torch.cat([image, alpha])) for image, alpha in pairs]
 
     def _repr_png_(self) -> bytes | None:
-        """What a notebook shows: the picture, or all of them side by side."""
+        """PNG for notebooks: the image, or all images in a grid."""
         if not len(self.images):
             return None
         out = io.BytesIO()
@@ -111,22 +111,22 @@ class Result:
 
 @dataclass
 class Session:
-    """Loaded encoders and embedded prompts, to be used for one run after another."""
+    """Keeps loaded encoders and embedded prompts for several runs."""
 
     model: str | None = None
-    """encoder to use instead of those of the experiments"""
+    """encoder that replaces the experiments' own"""
     device: str | None = None
-    """`cpu`, `cuda`, `cuda:1`, `mps` or `auto`, instead of those of the experiments"""
+    """`cpu`, `cuda`, `cuda:1`, `mps` or `auto`; replaces the experiments' own"""
     precision: str | None = None
-    """`fp32`, `bf16`, `fp16` or `auto`, instead of those of the experiments"""
+    """`fp32`, `bf16`, `fp16` or `auto`; replaces the experiments' own"""
     group: int | None = None
-    """maximum number of runs in a batch; None: as many as are fastest and fit into memory"""
+    """maximum number of runs per batch; None: the fastest number that fits into memory"""
     max_memory: int | None = None
-    """bytes that a batch may use; None: most of what is free"""
+    """maximum bytes that a batch may use; None: most of the free memory"""
     settings: Execution = field(default_factory=Execution)
-    """what changes time and memory only"""
+    """settings that change time and memory only"""
     progress: BytesDone | None = None
-    """called while weights are downloaded with the bytes so far and the total, if it is known"""
+    """called during downloads of weights with the bytes received and the total, if known"""
     prompts: PromptCache = field(default_factory=lambda: PromptCache(_square, load_bridge))
     """embeddings of texts and image prompts"""
     _infos: dict[tuple[str, str | None], EncoderInfo] = field(
@@ -137,10 +137,10 @@ class Session:
     )
 
     def settle(self, experiment: Experiment) -> list[Experiment]:
-        """One experiment per run, each with its own seed and place in the row.
+        """Split an experiment into one per run, each with its own seed and `row`.
 
-        The first run has the config's seed itself, run k a seed derived from it
-        unless the config says `seeds: same`.
+        The first run has the config's seed, run k a seed derived from it, unless the config
+        says `seeds: same`.
 
         Args:
             experiment: From `load`; a seed is chosen if it has none.
@@ -149,12 +149,12 @@ class Session:
             `experiment.runs` experiments of one run each.
 
         Raises:
-            ConfigError: A blank in a text has no word, or a key no value for some run.
+            ConfigError: A blank in a text has no word, or a key has no value for some run.
         """
         return spread(self.prepare(experiment))
 
     def prepare(self, experiment: Experiment) -> Experiment:
-        """The experiment as it is meant: with a seed, this session's models, no blanks in texts.
+        """Choose a missing seed, fill blanks in texts and apply this session's overrides.
 
         Raises:
             ConfigError: A blank in a text has no word.
@@ -173,10 +173,10 @@ class Session:
         return experiment.model_copy(update=update)
 
     def infos(self, experiment: Experiment) -> tuple[EncoderInfo, ...]:
-        """What is known of an experiment's encoders, weights not loaded.
+        """Look up an experiment's encoders without loading weights.
 
         Raises:
-            EncoderError: A model is unknown or its file damaged.
+            EncoderError: A model is unknown or its file is damaged.
         """
         for model in experiment.model:
             key = (model.name, model.activation)
@@ -187,11 +187,11 @@ class Session:
         return tuple(self._infos[m.name, m.activation] for m in experiment.model)
 
     def encoders(self, experiment: Experiment) -> tuple[Encoder, ...]:
-        """The encoders of an experiment, loaded once and kept.
+        """Load the encoders of an experiment, each once per session.
 
         Raises:
             EncoderError: A model is unknown, missing or damaged.
-            DeviceError: The device is not there.
+            DeviceError: The device does not exist.
         """
         device = pick_device(experiment.device)
         return tuple(
@@ -201,24 +201,20 @@ class Session:
     def encoder(
         self, info: EncoderInfo, device: torch.device, precision: str = "auto"
     ) -> Encoder:
-        """One encoder, loaded once per device and precision.
-
-        Raises:
-            EncoderError: The model is missing or damaged.
-        """
+        """Load an encoder, once per device and precision. Raises `EncoderError`."""
         key = (info.name, info.activation, str(device), precision)
         if key not in self._encoders:
             self._encoders[key] = models.load(info, device, precision, self.progress)
         return self._encoders[key]
 
     def plan(self, experiments: Sequence[Experiment]) -> list[Group]:
-        """Sort settled experiments into batches that can run together, and compile each.
+        """Group settled experiments into batches that can run together, and compile each.
 
         Returns:
             Groups, each with the indices of its experiments and its plan.
 
         Raises:
-            ConfigError: A value leaves its range at some step, or something does not fit.
+            ConfigError: A value leaves its range at some step, or values contradict each other.
             EncoderError: A model is unknown.
         """
         groups = []
@@ -229,10 +225,10 @@ class Session:
         return groups
 
     def inputs(self, plan: Plan) -> Inputs:
-        """Everything that a plan needs beside itself, loaded.
+        """Load the inputs of a plan.
 
         Raises:
-            ConfigError: An init image or image prompt cannot be had.
+            ConfigError: An init image or image prompt cannot be loaded.
             EncoderError: A model cannot be loaded.
             ImageError: The mask cannot be read.
         """
@@ -244,19 +240,19 @@ class Session:
         self, experiments: Sequence[Experiment], states: Sequence[State] | None = None,
         until: int | None = None,
     ) -> Iterator[tuple[Group, Event]]:
-        """Run settled experiments: the one function that carries out plans.
+        """Run settled experiments; every job runs its plans through this function.
 
-        A group that does not fit into the memory is halved and begun again; the
-        images do not depend on that.
+        A group that does not fit into memory is halved and restarted, which does not change
+        the images.
 
         Args:
             experiments: One per run, from `settle`.
             states: One resume state per experiment, all after the same number of steps.
-            until: Stop runs of longer plans after this many steps: their last event is
+            until: Stop runs of longer plans after this many steps; their last event is
                 then that `Step`, and no `Finished` follows.
 
         Yields:
-            Each event with the group of runs that it is about.
+            Each event with its group of runs.
         """
         waiting = self.plan(experiments)
         while waiting:
@@ -277,11 +273,11 @@ class Session:
                 waiting[:0] = self._halves(group)
 
     def run(self, experiment: Experiment) -> Result:
-        """Make all pictures of an experiment, without files or output; see `clipig.run`."""
+        """Run an experiment without files or output; see `clipig.run`."""
         return collect(self.render(self.settle(experiment)), experiment.runs)
 
     def _cut(self, waiting: list[Group]) -> tuple[Group, Execution]:
-        """Take the next group, leaving behind what does not fit beside it."""
+        """Take the next group from `waiting`, divided first if it does not fit into memory."""
         group = waiting.pop(0)
         room = fit(group.plan, self.encoders(group.plan.experiment), self.max_memory)
         limit = self.group or room.group
@@ -311,7 +307,7 @@ class Session:
         return [self._part(group, slice(0, self.group)), self._part(group, slice(self.group, None))]
 
     def _chunk(self, group: Group) -> None:
-        """Encode fewer views of a run at once. Raises `DeviceError` if it is one already."""
+        """Halve the views encoded at once. Raises `DeviceError` if it is only one already."""
         views = max(phase.views for phase in group.plan.phases)
         chunk = (self.settings.chunk or views) // 2
         if chunk < 1:
@@ -328,9 +324,10 @@ def _square(name: str, side: int) -> Tensor:
 
 
 def starts(plan: Plan) -> Tensor | None:
-    """The init pictures of a plan's runs, `[R|1, 3, H, W]`, or None for noise.
+    """Load the init images of a plan's runs, `[R|1, 3, H, W]`; None for noise.
 
-    Raises `ConfigError` for a picture that cannot be had or a tensor of another shape.
+    Raises:
+        ConfigError: An image cannot be loaded, or a tensor has another shape.
     """
     first = plan.experiment.init
     if first.image_tensor is not None:
@@ -351,7 +348,7 @@ def starts(plan: Plan) -> Tensor | None:
 
 
 def load_mask(plan: Plan) -> Tensor | None:
-    """The mask of a plan, `[1, 1, h, w]`: brightness times opacity. Raises `ImageError`."""
+    """Load the mask of a plan, `[1, 1, h, w]`: brightness times alpha. Raises `ImageError`."""
     name = plan.experiment.mask
     if name is None:
         return None
@@ -369,7 +366,7 @@ def _tensor(nested: object) -> Tensor:
 
 
 def _cropped(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The middle of an image `[3, h, w]` that has the aspect of `size`, as files are cropped."""
+    """Crop the middle of an image `[3, h, w]` to the aspect of `size` (H, W), as for files."""
     height, width = image.shape[1:]
     high = min(height, max(1, round(width * size[0] / size[1])))
     wide = min(width, max(1, round(height * size[1] / size[0])))
@@ -378,7 +375,7 @@ def _cropped(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def collect(events: Iterator[tuple[Group, Event]], runs: int) -> Result:
-    """The result of a stream of events; Ctrl-C ends it early with the pictures so far."""
+    """Collect a stream of events into a result; Ctrl-C ends it early with the images so far."""
     images: dict[int, Tensor] = {}
     alphas: dict[int, Tensor] = {}
     likeness, seeds, alive = [0.0] * runs, [0] * runs, [True] * runs

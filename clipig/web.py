@@ -1,8 +1,8 @@
-"""Things from the web: where they are kept, how they are asked for, limits in bytes and time.
+"""Downloads images and weights, with limits in bytes and time, and a cache.
 
-A download is written to `FILE.part`, resumed where the server allows it, checked
-against its sha256, and only then renamed to `FILE`: a file under its final name is
-whole. A lock file keeps two processes from writing at once.
+A download of weights is written to `FILE.part`, resumed where the server allows it, checked
+against its sha256, and then renamed to `FILE`, so a file under its final name is
+complete. A lock file keeps two processes from writing the same file.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from clipig.files import file_sha256
 
 T = TypeVar("T")
 BytesDone = Callable[[int, int | None], None]
-"""Called with the bytes that are here and the total, None where the server does not say."""
+"""Called with the bytes received and the total; None if the server does not report it."""
 
 CACHE_VARIABLE = "CLIPIG_CACHE"
-OFFLINE_VARIABLE = "CLIPIG_OFFLINE"  # what --offline sets
+OFFLINE_VARIABLE = "CLIPIG_OFFLINE"  # set by --offline
 OFFLINE = "downloads are switched off (offline)"
 AGENT = {"User-Agent": "clipig"}
 TIMEOUT = 20.0  # seconds without a byte
-DEADLINE = 60.0  # seconds for a whole image, or for the headers of an answer
-ATTEMPTS = 4  # requests for one file
+DEADLINE = 60.0  # seconds for an entire image, or for the headers of an answer
+ATTEMPTS = 4  # maximum requests for one file
 MIN_RATE = 16 << 10  # bytes per second, on average after `DEADLINE`
-MAX_BYTES = 64 << 20  # of an image
-MAX_WEIGHTS = 16 << 30  # bytes of a file of weights
+MAX_BYTES = 64 << 20  # maximum size of an image
+MAX_WEIGHTS = 16 << 30  # maximum size of a weights file
 _CHUNK = 1 << 16
 
 
 def cache_dir(cache: Path | None = None) -> Path:
-    """Where downloads are kept: the argument, else $CLIPIG_CACHE, else the user's cache."""
+    """Cache folder: the argument, else $CLIPIG_CACHE, else the user's cache folder."""
     if cache is not None:
         return cache
     if os.environ.get(CACHE_VARIABLE):
@@ -55,17 +55,17 @@ def cache_dir(cache: Path | None = None) -> Path:
 
 
 def is_offline() -> bool:
-    """Whether nothing may be downloaded: $CLIPIG_OFFLINE is set, and not to 0 or no."""
+    """Whether $CLIPIG_OFFLINE forbids downloads."""
     return is_set(OFFLINE_VARIABLE)
 
 
 def is_set(variable: str) -> bool:
-    """Whether an environment variable says yes."""
+    """Whether an environment variable is set to anything but 0, no, off or false."""
     return os.environ.get(variable, "").lower() not in ("", "0", "no", "off", "false")
 
 
 def describe_fault(fault: BaseException) -> str:
-    """A network fault in a few words."""
+    """Describe a network fault in a few words."""
     if isinstance(fault, urllib.error.HTTPError):
         return f"the server says {fault.code} {fault.reason}"
     if isinstance(fault, urllib.error.URLError):
@@ -77,20 +77,21 @@ def describe_fault(fault: BaseException) -> str:
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is an address (of any scheme) and not a file."""
+    """Whether a name is a URL (of any scheme) and not a path."""
     return "://" in name
 
 
 def to_ascii_url(url: str) -> str:
-    """The address as it goes over the wire: host in punycode, the rest percent-encoded.
+    """Encode a URL for a request: host in punycode, the rest percent-encoded.
 
-    Raises `ImageError` for anything but http and https.
+    Raises:
+        ImageError: The URL is invalid, or its scheme is not http or https.
     """
     try:
         parts = urllib.parse.urlsplit(url.strip())
         host = (parts.hostname or "").encode("idna").decode("ascii")
         port = f":{parts.port}" if parts.port else ""
-    except ValueError as fault:  # UnicodeError is one
+    except ValueError as fault:  # includes UnicodeError
         raise ImageError(f"{url}: no valid address: {fault}") from fault
     if parts.scheme.lower() not in ("http", "https"):
         raise ImageError(f"{url}: only http and https addresses are fetched")
@@ -111,7 +112,7 @@ def to_ascii_url(url: str) -> str:
 
 
 def cached_path(url: str, cache: Path | None = None) -> Path:
-    """Where the picture of an address is kept."""
+    """Path in the cache of the image behind a URL."""
     return cache_dir(cache) / "images" / hashlib.sha256(url.encode()).hexdigest()
 
 
@@ -125,19 +126,19 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
 
 
 def within(seconds: float, work: Callable[[], T]) -> T:
-    """Run a function, but wait for it no longer than `seconds`.
+    """Run a function in a thread and wait for it at most `seconds`.
 
-    Time-outs of sockets count from byte to byte, and not at all while a name is looked up.
+    Socket time-outs are not enough: they restart at every byte and ignore name lookups.
 
     Args:
-        seconds: How long to wait.
-        work: Runs in a thread of its own, which ends by itself when it is given up.
+        seconds: Maximum time to wait.
+        work: The function; after a time-out its thread is left to end by itself.
 
     Returns:
-        What `work` returns.
+        The result of `work`.
 
     Raises:
-        TimeoutError: It took longer.
+        TimeoutError: `work` took longer; other exceptions are those of `work`.
     """
     results: list[T] = []
     faults: list[BaseException] = []
@@ -161,19 +162,19 @@ def within(seconds: float, work: Callable[[], T]) -> T:
 def fetch_picture(
     url: str, *, timeout: float = TIMEOUT, limit: int = MAX_BYTES, deadline: float = DEADLINE
 ) -> bytes:
-    """Fetch the image behind an address; a server that says it sends something else is believed.
+    """Fetch the image behind a URL, unless the server declares another content type.
 
     Args:
-        url: An http or https address.
-        timeout: Seconds without a byte.
+        url: An http or https URL.
+        timeout: Maximum seconds without a byte.
         limit: Maximum size in bytes.
-        deadline: Seconds for the whole, looking up the name of the host included.
+        deadline: Maximum seconds in total, including the lookup of the host name.
 
     Returns:
-        The bytes.
+        The encoded image.
 
     Raises:
-        ImageError: It cannot be fetched, is no image or too large; the address is named.
+        ImageError: It cannot be fetched, is no image or too large; the message names the URL.
     """
     request = urllib.request.Request(to_ascii_url(url), headers={**AGENT, "Accept": "image/*"})
     if is_offline():
@@ -187,7 +188,7 @@ def fetch_picture(
 def _receive_image(
     url: str, request: urllib.request.Request, timeout: float, limit: int, deadline: float
 ) -> bytes:
-    end = time.monotonic() + deadline  # a thread that was given up ends, too
+    end = time.monotonic() + deadline  # also ends a thread whose caller has timed out
     with urllib.request.build_opener(_WebOnly).open(request, timeout=timeout) as answer:
         kind = answer.headers.get_content_type() if "Content-Type" in answer.headers else ""
         if answer.status != 200:
@@ -218,7 +219,7 @@ def _too_large(url: str, limit: int) -> str:
 
 
 class _Unfit(Exception):
-    """An answer that cannot be used; `again` says whether another request makes sense."""
+    """An unusable answer. `again`: whether another request may help."""
 
     def __init__(self, message: str, again: bool = True):
         super().__init__(message)
@@ -232,14 +233,14 @@ def download(
 ) -> Path:
     """Download a file and check its sha256.
 
-    A cut connection is resumed; the bytes that have come stay in `target.part` for the next call.
+    A cut connection is resumed; received bytes stay in `target.part` for the next call.
 
     Args:
-        url: An http or https address.
-        target: Where the file belongs; its folder is made.
-        sha256: The hex checksum it must have.
-        progress: Told how far it is.
-        timeout: Seconds without a byte.
+        url: An http or https URL.
+        target: Path of the file; its folder is created.
+        sha256: Expected checksum in hex.
+        progress: Called after every chunk.
+        timeout: Maximum seconds without a byte.
         attempts: Maximum number of requests, `backoff * 2**k` seconds apart.
         backoff: Seconds before the second request.
         limit: Maximum size in bytes.
@@ -248,7 +249,7 @@ def download(
         `target`.
 
     Raises:
-        EncoderError: It cannot be had or cannot be written.
+        EncoderError: The file cannot be downloaded or written, or its checksum is wrong.
     """
     if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
         raise EncoderError(f"{url}: only http and https addresses are fetched")
@@ -259,7 +260,7 @@ def download(
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target.with_name(target.name + ".lock")):
             if _fits(target, sha256):
-                return target  # another process was faster
+                return target  # downloaded before, or meanwhile by another process
             _attempt(url, part, sha256, progress, timeout, attempts, backoff, limit)
             os.replace(part, target)
     except OSError as fault:
@@ -278,7 +279,7 @@ def download(
 
 @contextlib.contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Wait until no other process is inside; without a lock where the file system has none."""
+    """Hold a lock file, waiting for it; on file systems without locks, do nothing."""
     import filelock
 
     lock = filelock.FileLock(path)
@@ -301,8 +302,8 @@ def _attempt(
     url: str, part: Path, sha256: str, progress: BytesDone | None, timeout: float, attempts: int,
     backoff: float, limit: int,
 ) -> None:
-    """Requests until `part` is whole and its checksum fits."""
-    resumed = part.exists() and part.stat().st_size > 0  # maybe from another file's time
+    """Send requests until `part` is complete and its checksum is right."""
+    resumed = part.exists() and part.stat().st_size > 0  # perhaps of another version of the file
     last = "no attempt was made"
     for attempt in range(attempts):
         if attempt:
@@ -326,13 +327,13 @@ def _attempt(
 def _receive(
     url: str, part: Path, progress: BytesDone | None, timeout: float, limit: int
 ) -> None:
-    """One request: append to `part` what it lacks. `_Unfit` for a fault of the network."""
+    """Send one request and append the missing bytes to `part`. Raises `_Unfit`."""
     have = part.stat().st_size if part.exists() else 0
     try:
         answer = within(DEADLINE, lambda: _ask(url, have, timeout))
     except urllib.error.HTTPError as fault:
         fault.close()
-        if fault.code == 416:  # nothing beyond what is here: whole, or not this file
+        if fault.code == 416:  # the server has no more bytes: complete, or another file
             if _content_range(fault.headers.get("Content-Range"))[1] == have:
                 return
             part.unlink()
@@ -348,7 +349,7 @@ def _receive(
         coming = int(length) if length and length.isdigit() else None
         start = _content_range(answer.headers.get("Content-Range"))[0]
         if not (answer.status == 206 and start == have):
-            have = 0  # the server sends the whole file
+            have = 0  # the server sends the entire file
             if answer.status == 206 and start not in (None, 0):
                 raise _Unfit("the server sends another part than asked for", again=False)
         total = None if coming is None else have + coming
@@ -375,7 +376,7 @@ def _append(
     answer: http.client.HTTPResponse, file: BinaryIO, have: int, total: int | None, limit: int,
     progress: BytesDone | None,
 ) -> int:
-    """Write the rest of an answer; returns the bytes of the file. `_Unfit` if slow or endless."""
+    """Write an answer; returns the new size of the file. Raises `_Unfit` if slow or too long."""
     begun, first = time.monotonic(), have
     while chunk := _read(answer):
         if have + len(chunk) > limit:
@@ -404,7 +405,7 @@ def _too_long(size: int, limit: int) -> str:
 
 
 def _content_range(text: str | None) -> tuple[int | None, int | None]:
-    """First byte and total of a Content-Range header, each None if missing."""
+    """First byte and total of a Content-Range header; None if missing or unknown."""
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", (text or "").strip())
     if not found:
         return None, None
