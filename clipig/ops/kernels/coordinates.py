@@ -1,8 +1,8 @@
-"""The points of a view on their way to the canvas: matrices move them, edges hold them back.
+"""Follows the points of a view back to the canvas: matrices move them, edges limit them.
 
-What does not depend on the step's pixels is kept in legs, which can be worked out
-for many steps at once; `walk` does the rest. A row of x and a column of y are
-all there is until something turns or slants them.
+A `Leg` is one part of the way. Legs do not depend on pixels, so they can be computed for
+many steps at once; `walk` follows them in each step. A row of x and a column of y
+represent all points until a move rotates or slants them.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from clipig.ops.kernels.resizing import Shape
 
 @dataclass(frozen=True)
 class Move:
-    """Points `(x, y)` to `x * across + y * down + offset`, divided by a depth if it has one.
+    """Moves points `(x, y)` to `(x * across + y * down + offset) / depth`.
 
-    `across`, `down`, `offset`: `[R|1, N|1, 2, 1, 1]`, what a step in x, a step in
-    y and the origin give in x and y. `depth` `[R|1, N|1, 3, 1, 1]` likewise.
-    If `down` is None, rows of points stay rows and columns stay columns, and
-    `across` holds a factor for x and one for y.
+    Attributes:
+        across: `[R|1, N|1, 2, 1, 1]`, change in x and y per unit of x. If `down` is None:
+            the factors of x and of y.
+        down: `[R|1, N|1, 2, 1, 1]`, change in x and y per unit of y. None if rows of points
+            stay rows and columns stay columns.
+        offset: `[R|1, N|1, 2, 1, 1]`, image of the origin.
+        depth: `[R|1, N|1, 3, 1, 1]`, coefficients of x, y and 1 in the divisor of a
+            perspective; None for an affine move.
     """
 
     across: Tensor
@@ -34,6 +38,7 @@ class Move:
 
     @classmethod
     def by(cls, matrix: Tensor, flat: bool, aligned: bool) -> Move:
+        """Build the move from a matrix `[R|1, N|1, 3, 3]`; `flat` and `aligned` as in `Map`."""
         m = matrix[..., None, None]
         across, down, offset = m[:, :, :2, 0], m[:, :, :2, 1], m[:, :, :2, 2]
         if aligned:
@@ -43,7 +48,7 @@ class Move:
 
 @dataclass(frozen=True)
 class EdgeMode:
-    """What an edge does to points: clamp or wrap them, and how much they show of a fill."""
+    """Clamps or wraps points at the edge of an input, or covers them with a fill."""
 
     size: Shape
     wraps: bool
@@ -58,10 +63,13 @@ Leg = Move | EdgeMode
 
 @dataclass(frozen=True)
 class Points:
-    """Coordinates of all points of a view: `x` `[R|1, N|1, h|1, w]` and `y` `[R|1, N|1, h, w|1]`.
+    """Coordinates of all points of a view, in pixels.
 
-    As long as they are a row and a column (`both` is None), little is computed;
-    then they are the halves of `both` `[R|1, N|1, 2, h, w]`.
+    Attributes:
+        x: `[R|1, N|1, h|1, w]`.
+        y: `[R|1, N|1, h, w|1]`.
+        both: None as long as a row of x and a column of y suffice, which saves
+            computation; then `[R|1, N|1, 2, h, w]`, of which x and y are the halves.
     """
 
     x: Tensor
@@ -70,10 +78,11 @@ class Points:
 
     @classmethod
     def of(cls, both: Tensor) -> Points:
+        """Build the points from `[R|1, N|1, 2, h, w]`."""
         return cls(both[:, :, 0], both[:, :, 1], both)
 
     def moved(self, by: Move) -> Points:
-        """Where a move takes them."""
+        """Return the points after a move."""
         if by.down is None and self.both is None:
             return Points(self.x * by.across[:, :, 0] + by.offset[:, :, 0],
                           self.y * by.across[:, :, 1] + by.offset[:, :, 1])
@@ -88,7 +97,7 @@ class Points:
         return Points.of(both)
 
     def kept(self, edge: EdgeMode) -> Points:
-        """Where an edge lets them be."""
+        """Return the points clamped or wrapped at an edge."""
         height, width = edge.size
         if edge.wraps:
             if self.both is None or width != height:
@@ -102,11 +111,11 @@ class Points:
         return Points.of(self.both.clamp(0.5, width - 0.5))
 
     def joined(self, like: Points) -> Points:
-        """As one tensor if those before were."""
+        """Return the points as one tensor if `like` is one."""
         return self if like.both is None else Points.of(torch.stack((self.x, self.y), 2))
 
     def covered(self, edge: EdgeMode) -> Tensor:
-        """How much of each view pixel lies within a fill's input, `[R|1, N|1, h, w]`."""
+        """Share of each view pixel within a fill's input, 0..1: `[R|1, N|1, h, w]`."""
         assert edge.soft is not None
         (height, width), (soft_x, soft_y) = edge.size, edge.soft
         if self.both is None or width != height or soft_x != soft_y:
@@ -115,18 +124,28 @@ class Points:
         return cover[:, :, 0] * cover[:, :, 1]
 
     def interleaved(self) -> Tensor:
-        """`[R|1, N|1, h, w, 2]`, as samplers want it."""
+        """Return the points as `grid_sample` expects them, `[R|1, N|1, h, w, 2]`."""
         if self.x.device.type == "mps":
             return torch.stack(torch.broadcast_tensors(self.x, self.y), -1)  # type: ignore[no-untyped-call]
-        return torch.view_as_real(torch.complex(self.x, self.y))  # a sixth of stack's time
+        return torch.view_as_real(torch.complex(self.x, self.y))  # six times faster than stack
 
 
 Fills = list[tuple[Tensor, Tensor | None]]
-"""how much of each view pixel a fill leaves `[R|1, N|1, h, w]`, and its colour (None is black)"""
+"""for each fill: the share of each view pixel that it leaves, `[R|1, N|1, h, w]` in 0..1, and
+its colour `[R|1, N|1, 3]` (None: black)"""
 
 
 def walk(legs: Sequence[Leg], out: Shape, device: torch.device) -> tuple[Points, Fills]:
-    """Where the points of views of size `out` lie in the end, and the fills on the way."""
+    """Follow the points of views back to the canvas.
+
+    Args:
+        legs: The way, from the view to the canvas.
+        out: Height and width of the views.
+        device: Device of the result.
+
+    Returns:
+        The points at the end of the way, and the fills in the order in which they were met.
+    """
     points = _known(out, device)
     fills: Fills = []
     for leg in legs:
@@ -140,7 +159,7 @@ def walk(legs: Sequence[Leg], out: Shape, device: torch.device) -> tuple[Points,
 
 
 def _centres(out: Shape, device: torch.device) -> Points:
-    """The centres of a view's pixels."""
+    """Return the centres of a view's pixels."""
     x = torch.arange(out[1], device=device, dtype=torch.float32).add_(0.5)[None, None, None]
     y = torch.arange(out[0], device=device, dtype=torch.float32).add_(0.5)[None, None, :, None]
     return Points(x, y)
@@ -153,7 +172,7 @@ def _known(out: Shape, device: torch.device) -> Points:
 
 
 def _cover(x: Tensor, extent: int, soft: float) -> Tensor:
-    """How much of a pixel at `x` lies within 0..extent, for pixels of `soft` (at least 1)."""
+    """Share of a pixel at `x` that lies within 0..extent; the pixel is `soft` wide, at least 1."""
     soft = max(soft, 1.0)
     half = extent / 2
     # 0.5 + (half - |x - half|) / soft, in one buffer

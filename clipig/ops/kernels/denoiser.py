@@ -2,7 +2,7 @@
 
 Source: Karras et al., "Elucidating the Design Space of Diffusion-Based Generative
 Models", 2022, table 1; the network follows Ho et al., "Denoising Diffusion
-Probabilistic Models", 2020, on space-to-depth pictures.
+Probabilistic Models", 2020, on space-to-depth images.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ GROUPS = 8
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """All that is needed to build the network before its weights are read.
+    """The shape of the network, from which it is built before its weights are read.
 
     Attributes:
-        size: Side of the pictures it was trained on, pixels.
-        patch: Side of the squares of pixels that become one place of the first level.
-        channels: Channels per level; every level halves the sides of the one before.
+        size: Side of the training images, in pixels.
+        patch: Side of the squares of pixels that become one position of the first level.
+        channels: Channels per level; every level halves the sides of the previous one.
         down: Residual blocks per level on the way down.
-        up: Residual blocks per level but the coarsest on the way up.
-        heads: Heads of the attention at the coarsest level.
+        up: Residual blocks per level, except the coarsest, on the way up.
+        heads: Attention heads at the coarsest level.
         embedding: Width of the embedding of the noise level.
-        sigma_data: Deviation of the pictures, in units of [-1, 1].
-        sigma_min: Smallest noise level it was trained on, in units of [-1, 1].
-        sigma_max: Greatest noise level it was trained on, in units of [-1, 1].
+        sigma_data: Standard deviation of the training images, in units of [-1, 1].
+        sigma_min: Minimum noise level of the training, in units of [-1, 1].
+        sigma_max: Maximum noise level of the training, in units of [-1, 1].
     """
 
     size: int = 64
@@ -66,12 +66,12 @@ class DenoiserConfig:
 
     @property
     def multiple(self) -> int:
-        """Sides of pictures are multiples of this."""
+        """The sides of an image must be multiples of this number."""
         return self.patch << (len(self.channels) - 1)
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions beside a shortcut, scaled and shifted by the noise level."""
+    """Two 3x3 convolutions parallel to a shortcut, scaled and shifted by the noise level."""
 
     def __init__(self, before: int, channels: int, embedding: int):
         super().__init__()
@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Every place looks at every other place; starts as the identity."""
+    """Self-attention between all positions, which starts as the identity."""
 
     def __init__(self, channels: int, heads: int):
         super().__init__()
@@ -115,7 +115,7 @@ class Attention(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """Estimates the clean picture from one with Gaussian noise of a known deviation."""
+    """Estimates the clean image from an image with Gaussian noise of a known deviation."""
 
     frequencies: Tensor
 
@@ -150,12 +150,12 @@ class Denoiser(nn.Module):
         self.register_buffer("frequencies", steps, persistent=False)
 
     def forward(self, noisy: Tensor, sigma: Tensor) -> Tensor:
-        """The expected clean picture.
+        """Estimate the clean image.
 
         Args:
-            noisy: `[B, 3, H, W]`, pictures in [-1, 1] plus noise; sides are multiples
+            noisy: `[B, 3, H, W]`, images in [-1, 1] plus noise; the sides are multiples
                 of `config.multiple`.
-            sigma: `[B]`, deviation of the noise in units of [-1, 1].
+            sigma: `[B]`, standard deviation of the noise in units of [-1, 1].
 
         Returns:
             `[B, 3, H, W]`, float32, about [-1, 1].
@@ -167,11 +167,11 @@ class Denoiser(nn.Module):
         return noisy * (data / total) ** 2 + rest * (s * data / total)
 
     def denoise(self, pictures: Tensor, sigma: Tensor) -> Tensor:
-        """The same in units of [0, 1], the package's own.
+        """Estimate the clean image in units of [0, 1], which the rest of the package uses.
 
         Args:
-            pictures: `[B, 3, H, W]`, [0, 1] plus noise.
-            sigma: `[B]`, deviation of the noise in units of [0, 1].
+            pictures: `[B, 3, H, W]`, images in [0, 1] plus noise.
+            sigma: `[B]`, standard deviation of the noise in units of [0, 1].
 
         Returns:
             `[B, 3, H, W]`, in [0, 1].
@@ -180,7 +180,15 @@ class Denoiser(nn.Module):
         return (clean / 2 + 0.5).clamp(0, 1)
 
     def residual(self, x: Tensor, level: Tensor) -> Tensor:
-        """The network proper: `[B, 3, H, W]` of unit variance and ln(sigma) / 4, `[B]`."""
+        """Run the network itself, without the preconditioning.
+
+        Args:
+            x: `[B, 3, H, W]`, noisy images scaled to unit variance.
+            level: `[B]`, ln(sigma) / 4.
+
+        Returns:
+            `[B, 3, H, W]`.
+        """
         angles = level[:, None] * self.frequencies
         level = self.embed(torch.cat([angles.sin(), angles.cos()], 1))
         h = self.enter(F.pixel_unshuffle(x, self.config.patch))
@@ -201,13 +209,13 @@ def denoiser_from_bytes(data: bytes) -> Denoiser:
     """Build the network that a weights file describes and fill it.
 
     Args:
-        data: A safetensors file whose metadata hold `config`, as `training.prior` writes it.
+        data: A safetensors file whose metadata contain `config`, as `training.prior` writes it.
 
     Returns:
         The network in float32, in eval mode, without gradients for its weights.
 
     Raises:
-        ValueError: It is no such file, or its tensors do not fit its config.
+        ValueError: The data is not such a file, or its tensors do not fit its config.
     """
     try:
         tensors = load(data)
@@ -229,7 +237,7 @@ def denoiser_config(text: str) -> DenoiserConfig:
     """Read and check the config in a weights file's metadata.
 
     Raises:
-        ValueError: It is not JSON, has other keys, other kinds of values or impossible ones.
+        ValueError: The text is not JSON, or has wrong keys, value types or values.
     """
     try:
         values: Any = json.loads(text)

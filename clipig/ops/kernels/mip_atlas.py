@@ -1,12 +1,13 @@
-"""A mip atlas: a picture at several sizes in one texture.
+"""A mip atlas: one texture that holds an image at several sizes.
 
-Views that show pieces of very different size need the picture at different
+Views that show pieces of very different size need the image at different
 resolutions, or small details alias. The levels, half an octave apart (1, 0.71,
-0.5, ...), are packed into one texture of about 2.3 times the picture's area,
-made once per run and read once per view, whatever the number of views. Each
-view takes the level nearest to its own scale, at most 19 % off; which one is
-decided on the device. (Williams, "Pyramidal parametrics", 1983, with one
-nearest level instead of a blend of two: half the reading.)
+0.5, ...), are packed into one texture of about 2.3 times the image's area. The
+texture is made once per run and read once per view. Each view uses the level
+nearest to its own scale, at most 19 % off; the device makes this choice.
+
+Source: Williams, "Pyramidal parametrics", 1983, with the nearest level instead of a
+blend of two, which halves the number of reads.
 """
 
 from __future__ import annotations
@@ -22,22 +23,26 @@ from torch import Tensor
 from clipig.ops.kernels.resizing import Shape, resize
 
 SHARPNESS = 1.3
-"""pixels of a reduced picture per pixel of the view for which white and 1/f noise
-keep the contrast that rotating first and resizing last would leave. Chosen among
-1, 1.1, 1.2, 1.3, 1.41 and 1.7 for a 224 canvas, padded by 32, turned by up to 30
+"""pixels of the reduced image per pixel of the view. At this ratio white noise and 1/f
+noise keep the contrast that a rotation followed by a resize would leave. Chosen among
+1, 1.1, 1.2, 1.3, 1.41 and 1.7 for a canvas of 224 pixels, padded by 32, rotated by up to 30
 degrees and shown at 64, 160 and 224 (tests/ops/kernels/test_sampling.py checks the white noise)"""
 STEPS = 2
 """levels per octave"""
 LEAST = 4
-"""no level is made smaller than this many pixels"""
+"""minimum side of a level in pixels"""
 
 
 @dataclass(frozen=True)
 class Levels:
-    """Where the levels of a picture lie in the atlas.
+    """Layout of the levels in the atlas.
 
-    `shelves` are rows of the atlas, each with the numbers of its levels from
-    left to right; `guard` pixels around each level repeat its opposite side.
+    Attributes:
+        sizes: Height and width of each level, from the largest to the smallest.
+        corners: Top and left of each level in the atlas.
+        shelves: Rows of the atlas; each holds the indices of its levels from left to right.
+        extent: Height and width of the atlas.
+        guard: Pixels around each level that repeat its opposite side.
     """
 
     sizes: tuple[Shape, ...]
@@ -47,10 +52,18 @@ class Levels:
     guard: int
 
     def pack(self, pictures: Tensor, wrap: bool = False) -> Tensor:
-        """The atlas `[B, C, *extent]` of pictures `[B, C, H, W]`."""
+        """Build the atlas of a batch of images.
+
+        Args:
+            pictures: `[B, C, H, W]`.
+            wrap: Opposite edges of the images touch.
+
+        Returns:
+            `[B, C, *extent]`.
+        """
         levels = [pictures]
         for number, size in enumerate(self.sizes[1:], 1):
-            # from the level one octave above: little is filtered twice
+            # starts from the level one octave above, so that little is filtered twice
             levels.append(resize(levels[max(0, number - STEPS)], size, wrap=wrap))
         guard = self.guard
         if guard:
@@ -64,9 +77,15 @@ class Levels:
         return torch.cat(rows, -2)
 
     def place(self, x: Tensor, y: Tensor, magnitude: Tensor) -> tuple[Tensor, Tensor]:
-        """Points of the picture (pixels) as points of the atlas, -1..1.
+        """Convert points of the image to points of the atlas.
 
-        `magnitude` `[R|1, N|1]`: picture pixels per view pixel; decides the level.
+        Args:
+            x: `[R|1, N|1, h|1, w]`, in pixels of the image.
+            y: `[R|1, N|1, h, w|1]`, in pixels of the image.
+            magnitude: `[R|1, N|1]`, image pixels per view pixel, which selects the level.
+
+        Returns:
+            x and y in the atlas, -1..1.
         """
         octaves = (magnitude / SHARPNESS).log2()
         level = (STEPS * octaves).round().clamp(0, len(self.sizes) - 1).long()
@@ -81,7 +100,7 @@ class Levels:
 
 @functools.lru_cache(maxsize=64)
 def _table(levels: Levels, device: torch.device) -> Tensor:
-    """For each level: scale in x and y, then left, top, right and bottom of its inside."""
+    """Return scale x, scale y, left, top, right, bottom per level (without guard): `[L, 6]`."""
     full = levels.sizes[0]
     rows = []
     for (height, width), (top, left) in zip(levels.sizes, levels.corners, strict=True):
@@ -93,7 +112,16 @@ def _table(levels: Levels, device: torch.device) -> Tensor:
 
 @functools.lru_cache(maxsize=256)
 def layout(size: Shape, most: float, guard: int = 0) -> Levels | None:
-    """The levels for views that show a picture reduced up to `most` times; None for one level."""
+    """Choose and place the levels for views that show an image reduced.
+
+    Args:
+        size: Height and width of the image.
+        most: Maximum reduction, image pixels per view pixel.
+        guard: Pixels around each level that repeat its opposite side.
+
+    Returns:
+        The layout, or None if one level suffices.
+    """
     sizes = [size]
     most /= SHARPNESS
     wanted = 0
@@ -111,7 +139,7 @@ def layout(size: Shape, most: float, guard: int = 0) -> Levels | None:
 
 
 def _shelved(sizes: list[Shape], guard: int) -> Levels:
-    """Put each level, from the largest on, on the first shelf that has room for it."""
+    """Put each level, largest first, on the first shelf that has room for it."""
     width = sizes[0][1] + 2 * guard
     shelves: list[list[int]] = []
     used: list[int] = []

@@ -1,4 +1,4 @@
-"""Resizing of whole pictures, antialiased."""
+"""Resizes whole images with antialiasing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,16 @@ Shape = tuple[int, int]
 
 
 def resize(pictures: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = False) -> Tensor:
-    """Resize `[B, C, H, W]`, antialiased where it shrinks; mode nearest, bilinear or bicubic.
+    """Resize images, with antialiasing where they shrink.
 
-    `wrap`: the picture is a tile, its opposite edges meet (bilinear only).
+    Args:
+        pictures: `[B, C, H, W]`.
+        size: New height and width.
+        mode: `nearest`, `bilinear` or `bicubic`.
+        wrap: Opposite edges touch, as in a tile; the mode is then bilinear.
+
+    Returns:
+        `[B, C, *size]`.
     """
     height, width = pictures.shape[-2:]
     if (height, width) == tuple(size):
@@ -30,10 +37,10 @@ def resize(pictures: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = F
 
 
 def _by_matrix(pictures: Tensor, size: Shape) -> bool:
-    """Whether two matrix products are the better way to reduce.
+    """Whether to reduce with two matrix products instead of the interpolation kernel.
 
-    On CUDA their gradient is deterministic, which the interpolation kernel's is not; a CPU
-    takes less time for the interpolation.
+    On CUDA the products have a deterministic gradient, while the kernel does not. On a CPU
+    the kernel is faster.
     """
     height, width = pictures.shape[-2:]
     if not pictures.is_floating_point() or height < size[0] or width < size[1]:
@@ -42,10 +49,18 @@ def _by_matrix(pictures: Tensor, size: Shape) -> bool:
 
 
 def filter_matrix(size: int, out: int, wrap: bool = False) -> Tensor:
-    """Weights of the antialiased bilinear resize of one axis: `[out, size]`, rows of sum one.
+    """Compute the weights of an antialiased bilinear resize of one axis.
 
-    A triangle as wide as the output pixels (never narrower than the input's),
-    cut at the edges and normalised as Pillow and torch do it, or laid around.
+    The filter is a triangle as wide as the output pixels, and at least as wide as the
+    input pixels. At the edges it is cut and normalised as in Pillow and torch.
+
+    Args:
+        size: Number of input pixels.
+        out: Number of output pixels.
+        wrap: The filter continues at the opposite edge instead of being cut.
+
+    Returns:
+        `[out, size]`, float64; each row sums to one.
     """
     scale = size / out
     support = max(scale, 1.0)
@@ -54,7 +69,7 @@ def filter_matrix(size: int, out: int, wrap: bool = False) -> Tensor:
     away = pixel - center[:, None]
     if not wrap:
         weights = (1 - away.abs() / support).clamp(min=0)
-    else:  # a wide triangle meets a pixel and its next copies
+    else:  # a wide triangle covers a pixel and its nearest copies
         turns = [(1 - (away + turn * size).abs() / support).clamp(min=0) for turn in (-1, 0, 1)]
         weights = turns[0] + turns[1] + turns[2]
     return weights / weights.sum(1, keepdim=True)
@@ -69,9 +84,9 @@ def _filter_on(
 
 
 def reduction_gain(size: Shape, out: Shape) -> float:
-    """What an antialiased resize from `size` to `out` makes of white noise of std 1.
+    """Standard deviation of white noise of deviation 1 after a resize from `size` to `out`.
 
-    The root mean square over the result of the L2 norm of the filter.
+    It is the root mean square, over the output pixels, of the filter's L2 norm.
     """
     return _gain(size[0], out[0]) * _gain(size[1], out[1])
 

@@ -1,25 +1,25 @@
 """Fused geometry: one sampling from the canvas for any chain of coordinate changes.
 
-Each geometric transform says, for a point of its output, which point of its
-input it shows (`Map`) and what lies beyond its input's edge (`EdgeClamp`, `Wrap`,
-`Fill`). A chain is walked from the view back to the canvas: maps that follow
-one another become one matrix, only edges need the coordinates themselves. The
-canvas is then read once, bilinearly, whatever the number of transforms.
+Each geometric transform defines which point of its input a point of its output
+shows (`Map`), and how its input continues beyond the edge (`EdgeClamp`, `Wrap`,
+`Fill`). A chain is followed from the view back to the canvas: neighbouring maps
+become one matrix, and only edges need the coordinates themselves. The canvas is
+then sampled once, bilinearly, whatever the number of transforms.
 
-Antialiasing happens before the reading, once per run and not per view: the
-canvas is reduced as far as all views allow, and if views differ in scale each
-reads its own level of a mip atlas (`atlas.py`).
+Antialiasing happens before the sampling, once per run and not per view: the
+canvas is reduced as far as all views allow, and if views differ in scale, each
+samples its own level of a mip atlas (`mip_atlas.py`).
 
-Agreement with doing the transforms one by one, as tests/ops/kernels/test_sampling.py asserts
-it for pictures in 0..1: chains of whole-pixel moves differ by less than 2e-3 even
-on noise (rounding of coordinates). Other chains save the interpolations in
-between: on a smooth picture the ten chains of the test differ by less than 0.005
+tests/ops/kernels/test_sampling.py compares the result, for images in 0..1, with the
+transforms applied one by one. Chains of whole-pixel moves differ by less than 2e-3 even
+on noise (rounding of coordinates). Other chains avoid the interpolations in
+between: on a smooth image the ten chains of the test differ by less than 0.005
 in the mean, and by up to 0.4 in single pixels, at black borders and seams that
-the two ways cut differently. On noise, single pixels of views that are rotated
-and reduced differ much more; only the contrast agrees, within 3 %.
+the two methods cut differently. On noise, single pixels of views that are rotated
+and reduced differ much more, but the contrast agrees within 3 %.
 
-Coordinates are continuous pixels `(x, y)`; the centre of the first pixel is
-(0.5, 0.5), the frame is [0, W] x [0, H].
+Coordinates are continuous pixels `(x, y)`: the centre of the first pixel is
+(0.5, 0.5), and the frame is [0, W] x [0, H].
 """
 
 from __future__ import annotations
@@ -43,11 +43,16 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Map:
-    """Output point -> input point: `matrix` `[R|1, N|1, 3, 3]`; affine if `flat`.
+    """Maps output points to input points.
 
-    How many input pixels one output pixel spans decides about antialiasing:
-    `zoom` per axis (x, y), times `spread` `[R|1, N|1]` if views differ. `reach`
-    is what is known of the spread beforehand: its least and greatest value.
+    One output pixel spans `zoom * spread` input pixels, which determines the antialiasing.
+
+    Attributes:
+        matrix: `[R|1, N|1, 3, 3]`, in homogeneous coordinates.
+        zoom: Input pixels per output pixel in x and y, as far as all views agree.
+        spread: `[R|1, N|1]`, further factor of each view; None: all views agree.
+        reach: Minimum and maximum of the spread, known before it is drawn.
+        flat: The matrix is affine.
     """
 
     matrix: Tensor
@@ -56,30 +61,30 @@ class Map:
     reach: tuple[float, float] = (1.0, 1.0)
     flat: bool = True
     aligned: bool = False
-    """True if nothing is turned or slanted: x depends on x alone, y on y"""
+    """True without rotation and shear: x depends on x alone, y on y"""
     plain: bool = False
-    """True for a resize of the whole picture"""
+    """True for a resize of the whole image"""
 
 
 @dataclass(frozen=True)
 class EdgeClamp:
-    """Beyond the input's edge: its nearest pixel."""
+    """Repeats the nearest pixel beyond the input's edge."""
 
     size: Shape
 
 
 @dataclass(frozen=True)
 class Wrap:
-    """Beyond the input's edge: the opposite side."""
+    """Continues at the opposite side beyond the input's edge."""
 
     size: Shape
 
 
 @dataclass(frozen=True)
 class Fill:
-    """Beyond the input's edge: a colour `[R|1, N|1, 3]`, or black.
+    """Shows a colour `[R|1, N|1, 3]` beyond the input's edge, or black (None).
 
-    The edge itself is as soft as if pixels of that colour lay around the input.
+    The edge is as soft as if the input were surrounded by pixels of that colour.
     """
 
     size: Shape
@@ -90,28 +95,36 @@ Stage = Map | EdgeClamp | Wrap | Fill
 
 
 def affine(rows: Sequence[Sequence[Tensor | float]], like: Tensor) -> Tensor:
-    """A `[R|1, N|1, 3, 3]` matrix from 2 x 3 entries, each a number or `[R|1, N|1]`."""
+    """Build an affine matrix on the device of `like`.
+
+    Args:
+        rows: 2 x 3 entries, each a number or `[R|1, N|1]`.
+        like: Gives device and dtype of the entries that are numbers.
+
+    Returns:
+        `[R|1, N|1, 3, 3]`.
+    """
     entries = [e for row in rows for e in row] + [0.0, 0.0, 1.0]
-    # new_full and not tensor(): a copy from the host would wait for the device
+    # new_full instead of tensor(), whose copy from the host would wait for the device
     tensors = [e if isinstance(e, Tensor) else like.new_full((1, 1), float(e)) for e in entries]
     stacked = torch.stack(torch.broadcast_tensors(*tensors), -1)  # type: ignore[no-untyped-call]
     return stacked.view(*stacked.shape[:-1], 3, 3)
 
 
 def translation(x: Tensor | float, y: Tensor | float, like: Tensor) -> Tensor:
-    """Output point (x', y') shows input point (x' + x, y' + y)."""
+    """Matrix of a shift: output point (x', y') shows input point (x' + x, y' + y)."""
     return affine(((1.0, 0.0, x), (0.0, 1.0, y)), like)
 
 
 def about(center: tuple[Tensor | float, Tensor | float], a: Tensor, b: Tensor,
           c: Tensor, d: Tensor) -> Tensor:
-    """The linear map [[a, b], [c, d]] around a fixed point; entries `[R|1, N|1]`."""
+    """Matrix of the linear map [[a, b], [c, d]] about a fixed point; entries `[R|1, N|1]`."""
     x, y = center
     return affine(((a, b, x - a * x - b * y), (c, d, y - c * x - d * y)), a)
 
 
 def resize_stages(size: Shape, out: Shape, like: Tensor) -> list[Stage]:
-    """What shows a picture of one size at another."""
+    """Stages that resize an image of height and width `size` to `out`; none if they are equal."""
     if size == out:
         return []
     x, y = size[1] / out[1], size[0] / out[0]
@@ -120,10 +133,17 @@ def resize_stages(size: Shape, out: Shape, like: Tensor) -> list[Stage]:
 
 
 def reduction(stages: Sequence[Stage], canvas: Shape) -> Shape:
-    """The size at which a chain needs its input: smaller if all of it is shown reduced.
+    """Compute the size to which a chain reduces the whole canvas.
 
-    It is the smallest that any step of the chain leaves of the canvas, so that
-    `resize: 16` followed by `resize: 224` shows 16 pixels enlarged.
+    It is the minimum over all stages of the chain, so that `resize: 16` followed by
+    `resize: 224` shows 16 pixels enlarged.
+
+    Args:
+        stages: The chain, from canvas to view.
+        canvas: Height and width of the canvas.
+
+    Returns:
+        Height and width, each at least 1.
     """
     zoom_x, zoom_y, most_x, most_y = 1.0, 1.0, 1.0, 1.0
     for stage in stages:
@@ -135,10 +155,10 @@ def reduction(stages: Sequence[Stage], canvas: Shape) -> Shape:
 
 
 def _kept(size: Shape, frame: Shape) -> Shape:
-    """The size to which a picture of `frame` is reduced before it is read at about `size`.
+    """Size to which an image of `frame` is reduced before it is sampled at about `size`.
 
-    Reading bilinearly between pixels blurs too, so up to `atlas.SHARPNESS` times
-    more is kept. With it the result has the contrast of a resize that comes last.
+    Bilinear sampling between pixels blurs too, so the sides are up to `atlas.SHARPNESS`
+    times longer. The result then has the contrast of a resize that comes last.
     """
     height, width = (
         min(whole, round(wanted * (1 + (atlas.SHARPNESS - 1) * min(1.0, 2 * (whole / wanted - 1)))))
@@ -149,15 +169,16 @@ def _kept(size: Shape, frame: Shape) -> Shape:
 
 @dataclass(frozen=True)
 class Route:
-    """A sampling as far as it does not depend on the pixels; `route` makes it.
+    """The part of a sampling that does not depend on the pixels; `route` computes it.
 
-    frame      size of the pictures to be read
-    small      size to which they are reduced first
-    out        size of the views
-    wrapped    opposite edges meet
-    levels     the mip atlas, if views differ in scale
-    magnitude  `[R|1, N|1]`, picture pixels per view pixel, for the atlas
-    legs       what happens to the points of a view on their way to the canvas
+    Attributes:
+        frame: Height and width of the source images.
+        small: Height and width to which they are reduced first.
+        out: Height and width of the views.
+        wrapped: Opposite edges touch.
+        levels: Layout of the mip atlas; None if all views have the same scale.
+        magnitude: `[R|1, N|1]`, image pixels per view pixel, which select the atlas level.
+        legs: The way of the points of a view back to the canvas.
     """
 
     frame: Shape
@@ -168,14 +189,21 @@ class Route:
     magnitude: Tensor | None = None
     legs: tuple[Leg, ...] = ()
     resized: bool = False
-    """nothing but resizes: reduce to `small`, then resize to `out`"""
+    """True if the chain only resizes: reduce to `small`, then resize to `out`"""
 
 
 def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Route:
-    """Work out the way from views of size `out` to pictures of size `frame`.
+    """Compute the route from views of size `out` to images of size `frame`.
 
-    `stages`: in the order of the transforms, from canvas to view; within one
-    transform the edge comes before the map, as the input's edge does.
+    Args:
+        stages: From canvas to view, in the order of the transforms. Within one
+            transform the edge comes before the map, because it is the edge of the input.
+        frame: Height and width of the images.
+        out: Height and width of the views.
+        like: A tensor on the device, of the pixels' dtype.
+
+    Returns:
+        The route, which `follow` applies to images.
     """
     if _only_resizes(stages):
         return Route(frame, reduction(stages, frame), out, resized=True)
@@ -195,12 +223,18 @@ def route(stages: Sequence[Stage], frame: Shape, out: Shape, like: Tensor) -> Ro
 
 
 def follow(source: Tensor, way: Route, views: int) -> tuple[Tensor, list[Tensor]]:
-    """Views of pictures, and masks to be multiplied with them: where it is black.
+    """Sample the views of images.
 
-    `source`: `[R, C, H, W]`, one picture per run, shown in `views` ways, or
-    `[R, N, C, H, W]`, views that are sampled again one by one.
-    Returns `[R, N, C, *out]` (`[R, C, *out]` if all views of a run are equal) and
-    `[R|1, N|1, *out]` each.
+    Args:
+        source: `[R, C, H, W]`, one image per run, or `[R, N, C, H, W]`, views that are
+            sampled again one by one.
+        way: From `route`.
+        views: N, views per run.
+
+    Returns:
+        The views `[R, N, C, *out]` (`[R, C, *out]` if all views of a run are equal), and
+        masks `[R|1, N|1, *out]` in 0..1 by which the caller multiplies them: 0 where a
+        view is black.
     """
     shared = source.ndim == 4
     pictures = source if shared else source.flatten(0, 1)
@@ -214,7 +248,7 @@ def follow(source: Tensor, way: Route, views: int) -> tuple[Tensor, list[Tensor]
         pictures = way.levels.pack(pictures, way.wrapped)
         assert way.magnitude is not None
         points = Points(*way.levels.place(points.x, points.y, way.magnitude))
-    elif way.wrapped:  # so that the seam is interpolated too
+    elif way.wrapped:  # a border of one pixel, so that the seam is interpolated too
         pictures = F.pad(pictures, (1, 1, 1, 1), mode="circular")
     grid = points.interleaved().expand(source.shape[0], views, *way.out, 2)
     read = _read_shared(pictures, grid) if shared else _read_each(pictures, grid)
@@ -229,7 +263,7 @@ def follow(source: Tensor, way: Route, views: int) -> tuple[Tensor, list[Tensor]
 
 
 def _only_resizes(stages: Sequence[Stage]) -> bool:
-    """Whether a chain changes nothing but the size."""
+    """Whether a chain changes only the size."""
     edges, maps = stages[0::2], stages[1::2]
     return len(edges) == len(maps) and all(
         isinstance(edge, EdgeClamp) and isinstance(m, Map) and m.plain
@@ -238,12 +272,12 @@ def _only_resizes(stages: Sequence[Stage]) -> bool:
 
 
 def _read_shared(pictures: Tensor, grid: Tensor) -> Tensor:
-    """Read `[R, C, H, W]` at `[R, N, h, w, 2]`: `[R, N, C, h, w]`.
+    """Sample `[R, C, H, W]` at `[R, N, h, w, 2]`: `[R, N, C, h, w]`.
 
-    The views of a run lie below one another in one grid: the canvas is read in
-    place and its gradient is gathered in one buffer instead of N copies. The
-    CPU's sampler works on the pictures of a batch in parallel; if there are
-    fewer pictures than threads, each thread gets a copy and a share of the views.
+    One grid holds the views of a run below one another, so the canvas is not copied
+    and its gradient is summed in one buffer instead of N. The CPU's sampler
+    parallelises over the images of a batch: if there are fewer images than threads,
+    each thread gets a copy and some of the views.
     """
     runs, views, height, width = grid.shape[:4]
     copies = _copies(pictures, grid)
@@ -257,7 +291,7 @@ def _read_shared(pictures: Tensor, grid: Tensor) -> Tensor:
 
 
 def _read_each(pictures: Tensor, grid: Tensor) -> Tensor:
-    """Read `[R*N, C, H, W]` at `[R, N, h, w, 2]`: `[R, N, C, h, w]`."""
+    """Sample `[R*N, C, H, W]` at `[R, N, h, w, 2]`: `[R, N, C, h, w]`."""
     read = _grid_sample(pictures, grid.flatten(0, 1))
     return read.view(*grid.shape[:2], *read.shape[1:])
 
@@ -268,7 +302,7 @@ def _grid_sample(pictures: Tensor, grid: Tensor) -> Tensor:
 
 
 def _copies(pictures: Tensor, grid: Tensor) -> int:
-    """How many copies of each picture pay: a divisor of the views, 1 on a GPU."""
+    """Number of copies of each image that saves time: a divisor of the views, 1 on a GPU."""
     runs, views, height, width = grid.shape[:4]
     if pictures.device.type != "cpu" or runs > 1:
         return 1
@@ -278,7 +312,7 @@ def _copies(pictures: Tensor, grid: Tensor) -> int:
 
 
 def _span(stages: Sequence[Stage], frame: Shape, small: Shape) -> float:
-    """How much smaller than the reduced canvas a view may show it, at most."""
+    """Maximum of the pixels of the reduced canvas per view pixel; 1 if all views agree."""
     now = most = (small[0] / frame[0] * small[1] / frame[1]) ** 0.5
     for stage in stages:
         if isinstance(stage, Map):
@@ -289,7 +323,7 @@ def _span(stages: Sequence[Stage], frame: Shape, small: Shape) -> float:
 
 
 def _magnitude(stages: Sequence[Stage], scale: tuple[float, float]) -> Tensor:
-    """Pixels of the reduced canvas per view pixel, `[R|1, N|1]`: the most on the way."""
+    """Pixels of the reduced canvas per view pixel, the maximum over all stages: `[R|1, N|1]`."""
     fixed = (scale[0] * scale[1]) ** 0.5
     now: Tensor | None = None
     most: Tensor | None = None
@@ -309,12 +343,12 @@ def _magnitude(stages: Sequence[Stage], scale: tuple[float, float]) -> Tensor:
 
 
 def _trace(stages: Sequence[Stage], out: Shape, frame: Shape, goal: Tensor) -> tuple[Leg, ...]:
-    """From the points of a view back to those of the canvas, moved by `goal` at last."""
+    """Compute the legs from the points of a view back to the canvas; `goal` is applied last."""
     legs: list[Leg] = []
     pending: Tensor | None = None
     flat = aligned = True
-    soft = [1.0, 1.0]  # pixels of the present frame that one view pixel spans
-    reach: list[float] | None = [0.5, 0.5]  # how far all points keep from the edges, if known
+    soft = [1.0, 1.0]  # pixels of the current frame that one view pixel spans
+    reach: list[float] | None = [0.5, 0.5]  # minimum distance of all points to the edges, if known
     for position in range(len(stages) - 1, -1, -1):
         stage = stages[position]
         if isinstance(stage, Map):
@@ -327,7 +361,7 @@ def _trace(stages: Sequence[Stage], out: Shape, frame: Shape, goal: Tensor) -> t
         inside = reach is not None and min(reach) >= 0.5
         innermost = position == 0 and stage.size == frame
         if isinstance(stage, EdgeClamp) and (innermost or inside):
-            continue  # nothing beyond it, or the sampler clamps by itself
+            continue  # no point lies beyond the edge, or the sampler clamps by itself
         if pending is not None:
             legs.append(Move.by(pending, flat, aligned))
             pending, flat, aligned = None, True, True

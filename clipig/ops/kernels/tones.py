@@ -1,6 +1,6 @@
-"""Straight changes of the colours, noise and the clamp to 0..1, done at once.
+"""Applies affine colour changes, noise and the clamp to 0..1 together.
 
-Any chain of straight changes is one.
+Any chain of affine colour changes can be merged into one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,13 @@ from clipig.ops.kernels.clamp import clamp_unit
 
 @dataclass(frozen=True)
 class Tone:
-    """`scale * x + shift`, or `scale * (x - mean(x)) + shift` if `centred`.
+    """An affine colour change: `scale * x + shift`.
 
-    `scale` and `shift` are `[R|1, N|1, 3|1, 1, 1]`, without gradient; None stands
-    for 1 and 0. The mean is that of each view and channel.
+    Attributes:
+        scale: `[R|1, N|1, 3|1, 1, 1]`, without gradient; None means 1.
+        shift: Likewise; None means 0.
+        centred: Subtract the mean of each view and channel first:
+            `scale * (x - mean(x)) + shift`.
     """
 
     scale: Tensor | None = None
@@ -28,13 +31,13 @@ class Tone:
 
     @property
     def alike(self) -> bool:
-        """Whether it does the same to all views of a run."""
+        """Whether all views of a run get the same change."""
         return all(v is None or v.shape[1] == 1 for v in (self.scale, self.shift))
 
     def applied(self, views: Tensor) -> Tensor:
-        """The changed views `[R, N, 3, H, W]`."""
+        """Return the changed views, `[R, N, 3, H, W]`."""
         shift = self.shift
-        if self.centred:  # the mean joins the shift: one pass less over the views
+        if self.centred:  # merging the mean into the shift saves a pass over the views
             mean = views.mean((-2, -1), keepdim=True)
             mean = mean if self.scale is None else mean * self.scale
             shift = -mean if shift is None else shift - mean
@@ -43,7 +46,7 @@ class Tone:
         return views * self.scale if shift is None else torch.addcmul(shift, views, self.scale)
 
     def then(self, other: Tone) -> Tone:
-        """Both, one after the other."""
+        """Return this change followed by the other, as one."""
         scale = _product(self.scale, other.scale)
         if other.centred:
             return Tone(scale, other.shift, True)
@@ -61,13 +64,13 @@ def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Grain:
-    """Noise to be added: `values` `[R|1, N|1, 3|1, H, W]` * `strength` `[R|1, N|1, 3|1, 1, 1]`."""
+    """Additive noise: `values` `[R|1, N|1, 3|1, H, W]` * `strength` `[R|1, N|1, 3|1, 1, 1]`."""
 
     values: Tensor
     strength: Tensor
 
     def added(self, views: Tensor) -> Tensor:
-        """The views `[R, N, 3, H, W]` with the noise."""
+        """Return the views `[R, N, 3, H, W]` with the noise."""
         return torch.addcmul(views, self.values, self.strength)
 
 
@@ -75,14 +78,17 @@ def touched(
     views: Tensor, tone: Tone, grain: Grain | None = None, masks: Sequence[Tensor] = (),
     clamp: bool = False,
 ) -> Tensor:
-    """Darken views by masks, change their colours, add noise and clamp them.
+    """Multiply views by masks, change their colours, add noise and clamp them, in this order.
 
     Args:
         views: `[R, N, 3, H, W]`.
-        tone: The change of colours.
-        grain: The noise.
-        masks: `[R|1, N|1, H, W]` each; multiplied with the views first.
-        clamp: Clamp to 0..1 in the end; gradient passes inside, both ends included.
+        tone: The change of the colours.
+        grain: The noise, if any.
+        masks: `[R|1, N|1, H, W]` each, in 0..1.
+        clamp: Clamp to 0..1 at the end; see `clamp_unit` for the gradient.
+
+    Returns:
+        `[R, N, 3, H, W]`.
     """
     for mask in masks:
         views = views * mask[:, :, None]
