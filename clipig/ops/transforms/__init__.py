@@ -1,4 +1,4 @@
-"""The table of view transforms. Order: colours, noise, filters, geometry."""
+"""The table of view transforms, in the order colours, noise, filters, geometry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a view transform is.
+"""Base classes of the view transforms.
 
-`R` runs, `N` views of each, `C`=3 channels. Random numbers are drawn by
-`sample` and handed to the rest, so the same numbers give the same view.
+Shapes: `R` runs, `N` views per run, `C` = 3 channels. `sample` draws all random numbers,
+and the other methods receive them as `drawn`, so equal numbers give equal views.
 """
 
 from __future__ import annotations
@@ -17,71 +17,90 @@ from clipig.ops.kernels.tones import Grain, Tone, touched
 from clipig.rng import ViewDraw
 
 Params = Any
-"""An op's fields for one step: `[R|1, N|1, k]` tensors, tuples for sizes, texts as they are."""
+"""Fields of an op for one step: values as `[R|1, N|1, k]`, sizes as tuples, texts unchanged."""
 
 
 class Transform(Op):
-    """Something done to a view before the encoder sees it."""
+    """A change of a view before the encoder sees it."""
 
     random: ClassVar[bool] = False
     """whether `sample` draws anything; without it all views of a chain are equal"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Any, ...]:
-        """Draw all random numbers that the op needs: tensors or pieces `[R, N, ...]`."""
+        """Draw all random numbers that the op needs.
+
+        Args:
+            draw: Source of the numbers for the R runs and N views of a step.
+            p: The fields of the op.
+            size: Height and width of the views before the op.
+
+        Returns:
+            Tensors `[R, N, ...]`; empty if the op is not random.
+        """
         return ()
 
     def out_size(self, size: Shape, p: Params) -> Shape:
-        """Size of the result; `p` holds the op's sizes (tuples) only."""
+        """Height and width of the result; `p` contains only the op's sizes (tuples)."""
         return size
 
     def check(self, size: Shape, p: Params) -> str | None:
-        """What is wrong with applying the op to this size, if anything."""
+        """Explain why the op cannot be applied to this size; None if it can."""
         return None
 
 
 class Geometry(Transform):
-    """A change of coordinates; those that follow one another become one sampling."""
+    """A change of coordinates; neighbours in a chain become one sampling."""
 
     @abstractmethod
     def stages(
         self, size: Shape, p: Params, drawn: tuple[Tensor, ...], like: Tensor
     ) -> list[Stage]:
-        """The edge rule of the input, then the map from output to input points."""
+        """Describe the op as stages of a sampling.
+
+        Args:
+            size: Height and width of the input.
+            p: The fields of the op.
+            drawn: Random numbers from `sample`.
+            like: A tensor on the device, of the pixels' dtype.
+
+        Returns:
+            The edge of the input, then the map from output points to input points.
+        """
 
 
 class Pixelwise(Transform):
     """A change of the pixels of each view: `[R, N, C, H, W]` to the same shape."""
 
     commutes: ClassVar[str] = ""
-    """`linear`: may be done after a reduction instead of before it, with equal
-    result; `noise`: likewise in distribution, once its strength is scaled"""
+    """`linear`: the op gives an equal result after a reduction instead of before it;
+    `noise`: an equal distribution, if its strength is scaled; empty: neither"""
 
     @abstractmethod
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        """The changed views."""
+        """Return the changed views, `[R, N, C, H, W]`."""
 
 
 class Toning(Pixelwise):
-    """A change of the colours along straight lines; those that follow one another become one."""
+    """An affine change of the colours; neighbours in a chain become one."""
 
     commutes: ClassVar[str] = "linear"
 
     @abstractmethod
     def tone(self, p: Params, drawn: tuple[Tensor, ...]) -> Tone:
-        """The line."""
+        """Return scale and shift of the colours."""
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         return touched(views, self.tone(p, drawn))
 
 
 class Graining(Pixelwise):
-    """Noise that is added, whatever the pixels are."""
+    """Additive noise that does not depend on the pixels."""
 
     random: ClassVar[bool] = True
 
     @abstractmethod
     def grain(self, p: Params, drawn: tuple[Any, ...], size: Shape) -> Grain:
-        """The noise for views of a size."""
+        """Return the noise for views of this height and width."""
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Any, ...]) -> Tensor:
         size = (views.shape[-2], views.shape[-1])
@@ -89,12 +108,12 @@ class Graining(Pixelwise):
 
 
 def color(value: Tensor) -> Tensor:
-    """`[R|1, N|1, 3]` or `[..., 1]` as something that multiplies `[R, N, 3, H, W]`."""
+    """Reshape `[R|1, N|1, 3|1]` to broadcast with `[R, N, 3, H, W]`: `[R|1, N|1, 3|1, 1, 1]`."""
     return value[..., None, None]
 
 
 def bounds(value: Value, low: float, high: float) -> tuple[float, float]:
-    """Least and greatest of a value's numbers; `low` and `high` if it has expressions."""
+    """Minimum and maximum of a constant value; `low` and `high` if it has expressions."""
     if not value.constant:
         return low, high
     return float(min(value.numbers())), float(max(value.numbers()))

@@ -1,11 +1,11 @@
-"""Compiles a target's transforms: what is merged, and at which size each part is done.
+"""Compiles a target's transforms: merges neighbours and sets the size at which each part runs.
 
-`Chain.arrange` looks at sizes only, once per phase; `Chain.prepare` computes all that does not
-depend on the pixels, for many steps at once; `Chain.run` does the rest in each step.
-Neighbouring geometric transforms become one sampling, neighbouring straight changes of
-the colours one affine. The resize to the encoder's input comes last; if it reduces, it is moved
-forward past the pixelwise transforms that allow it, so that no work is done at 448 pixels
-when the encoder sees 64.
+`Chain.arrange` uses only the sizes and runs once per phase. `Chain.prepare` computes
+everything that does not depend on the pixels, for many steps at once. `Chain.run` does the
+rest in each step. Neighbouring geometric transforms become one sampling, neighbouring affine
+colour changes become one affine change. The resize to the encoder's input comes last. If it
+reduces, it is moved forward past the pixelwise transforms that allow it, so that no work is
+done at 448 pixels when the encoder sees 64.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ T = TypeVar("T")
 ByOp = Sequence[T] | Mapping[int, T]
 """One value for each transform, or for some of them, by index in the list."""
 Part = Route | Tone | None
-"""The part of a segment that does not depend on pixels; None: the segment needs its own
+"""The part of a segment that does not depend on the pixels. None: the segment reads its
 parameters and random numbers in each step."""
 
 
@@ -43,7 +43,7 @@ class ChainError(ValueError):
 
 @dataclass(frozen=True)
 class Segment:
-    """One sampling, one change of tones with noise after it, or another pixelwise transform."""
+    """One sampling, one colour change with noise after it, or another pixelwise transform."""
 
     ops: tuple[int, ...]
     """indices of the transforms; empty: a resize only"""
@@ -54,7 +54,7 @@ class Segment:
     fused: bool
     """True: geometry; False: pixelwise"""
     noise_gain: float = 1.0
-    """factor of the strength of a noise that was moved behind a reduction"""
+    """factor of the strength of noise that was moved behind a reduction"""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Chain:
     ops: tuple[Transform, ...]
     """the transforms, in the order of the config"""
     segments: tuple[Segment, ...] = ()
-    """what is done, in order"""
+    """the parts of the work, in order"""
 
     @classmethod
     def arrange(
@@ -77,6 +77,9 @@ class Chain:
             sizes: The static fields of each transform (sizes as tuples).
             size: Height and width of the images.
             final: Height and width of the views.
+
+        Returns:
+            The chain for these two sizes.
 
         Raises:
             ChainError: A transform cannot be applied at the size that reaches it.
@@ -106,12 +109,12 @@ class Chain:
     def prepare(
         self, params: ByOp[Params], draws: ByOp[ViewDraw], like: Tensor
     ) -> tuple[Part, ...]:
-        """Compute all that does not depend on the pixels.
+        """Compute everything that does not depend on the pixels.
 
         Args:
             params: Fields of each transform. Their rows may be the runs of many steps, one step
-                after the other (`engine.window.by_step` takes them apart).
-            draws: Random numbers of each transform, of as many rows.
+                after the other (`engine.window.by_step` splits them).
+            draws: Random numbers of each transform, for the same rows.
             like: A tensor on the device, of the pixels' dtype.
 
         Returns:
@@ -135,12 +138,12 @@ class Chain:
         """Make the views of one step.
 
         Args:
-            source: The images `[R, C, H, W]`.
-            params: Fields of each transform; of those that `parts` cover nothing is read.
-            draws: Random numbers of each transform, likewise.
+            source: The images `[R, C, H, W]`, nominally in 0..1.
+            params: Fields of the transforms. Transforms in `parts` need none.
+            draws: Random numbers of the transforms, likewise.
             views: N, views per run.
             parts: From `prepare`; computed here if None.
-            clamp: Clamp the views to 0..1 in the end.
+            clamp: Clamp the views to 0..1 at the end.
 
         Returns:
             `[R, N, C, h, w]`.
@@ -148,7 +151,7 @@ class Chain:
         if parts is None:
             parts = self.prepare(params, draws, source)
         pixels = source  # [R, C, H, W] as long as all views of a run are equal
-        masks: Sequence[Tensor] = ()  # of the last sampling, not yet applied
+        masks: Sequence[Tensor] = ()  # masks of the last sampling that are not yet applied
         clamped = not clamp
         for segment, part in zip(self.segments, parts, strict=True):
             if isinstance(part, Tone):
@@ -170,7 +173,7 @@ class Chain:
     def _stages(
         self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw], like: Tensor
     ) -> list[Stage]:
-        """All stages of a sampling, the resize at its end included."""
+        """Collect all stages of a sampling, including the resize at its end."""
         size = segment.size
         stages: list[Stage] = []
         for index in segment.ops:
@@ -182,7 +185,7 @@ class Chain:
         return stages + resize_stages(size, segment.out, like)
 
     def _tone(self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw]) -> Tone:
-        """All tones of a segment in one."""
+        """Merge all colour changes of a segment into one."""
         tone = Tone()
         for index in segment.ops:
             op = self.ops[index]
@@ -194,7 +197,7 @@ class Chain:
     def _grain(
         self, segment: Segment, params: ByOp[Params], draws: ByOp[ViewDraw]
     ) -> Grain | None:
-        """The noise at the end of a segment, if there is one."""
+        """Return the noise at the end of a segment, if there is one."""
         index = segment.ops[-1]
         op = self.ops[index]
         if not isinstance(op, Graining):
@@ -209,7 +212,7 @@ class Chain:
         self, segment: Segment, pixels: Tensor, params: ByOp[Params], draws: ByOp[ViewDraw],
         views: int,
     ) -> Tensor:
-        """One pixelwise transform; views stay one image per run while they are equal."""
+        """Apply one pixelwise transform; equal views stay one image per run."""
         (index,) = segment.ops
         op, p = self.ops[index], params[index]
         assert isinstance(op, Pixelwise)
@@ -220,7 +223,7 @@ class Chain:
 
 
 def _joins(op: Transform, before: Transform) -> bool:
-    """Whether a transform is done together with the one before it."""
+    """Whether a transform is merged with the previous one."""
     if isinstance(op, Geometry):
         return isinstance(before, Geometry)
     return isinstance(op, Toning | Graining) and isinstance(before, Toning)
@@ -229,7 +232,7 @@ def _joins(op: Transform, before: Transform) -> bool:
 def _with_resize(
     segments: list[Segment], ops: Sequence[Transform], size: Shape, final: Shape
 ) -> list[Segment]:
-    """Append the resize to `final`, as far forward as it may stand."""
+    """Insert the resize to `final` as early as the transforms allow."""
     if size == final:
         return segments
     position = len(segments)
@@ -252,10 +255,10 @@ def _may_follow_reduction(segment: Segment, ops: Sequence[Transform]) -> bool:
 
 
 def _reduced(segment: Segment, ops: Sequence[Transform], size: Shape, final: Shape) -> Segment:
-    """A pixelwise segment that follows the reduction from `size` to `final`.
+    """Adapt a pixelwise segment that now follows the reduction from `size` to `final`.
 
-    A noise gets the strength that the reduction would have left of it. (What is
-    lost is the correlation, about 1/4, that the filter gives to neighbours.)
+    Noise gets the strength that the reduction would have left. The correlation of about
+    1/4 that the filter gives to neighbouring pixels is lost.
     """
     noisy = any(getattr(ops[i], "commutes", "") == "noise" for i in segment.ops)
     gain = reduction_gain(size, final) if noisy else 1.0
@@ -266,7 +269,7 @@ def _touched(
     pixels: Tensor, views: int, tone: Tone, grain: Grain | None, masks: Sequence[Tensor],
     clamp: bool,
 ) -> Tensor:
-    """`touched`, for views or for images that all views of a run share."""
+    """Apply `touched` to views, or to images that all views of a run share."""
     if pixels.ndim == 5:
         return touched(pixels, tone, grain, masks, clamp)
     if tone.alike and grain is None:
@@ -275,12 +278,12 @@ def _touched(
 
 
 def _spread(pixels: Tensor, views: int) -> Tensor:
-    """Images `[R, C, H, W]` that all views of a run share, as these views; views as they are."""
+    """Expand images `[R, C, H, W]` to the views of each run; return views unchanged."""
     if pixels.ndim == 5:
         return pixels
     return pixels[:, None].expand(-1, views, -1, -1, -1)
 
 
 def _differs(p: Params) -> bool:
-    """Whether a parameter has another value for each view."""
+    """Whether a parameter differs between the views of a run."""
     return any(isinstance(v, Tensor) and v.ndim > 1 and v.shape[1] > 1 for v in vars(p).values())

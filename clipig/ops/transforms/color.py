@@ -1,4 +1,4 @@
-"""Transforms of the colours: pixel by pixel, or by a mean over the picture."""
+"""Transforms that change the colours pixel by pixel, some of them by a mean over the view."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ LUMA = (0.2989, 0.587, 0.114)
 
 
 def luma(views: Tensor) -> Tensor:
-    """Brightness of `[..., 3, H, W]`: `[..., 1, H, W]`."""
+    """Compute the brightness of images.
+
+    Args:
+        views: `[..., 3, H, W]`, sRGB.
+
+    Returns:
+        `[..., 1, H, W]`, weighted by `LUMA`.
+    """
     red, green, blue = views.unbind(-3)
     return (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2]).unsqueeze(-3)
 
@@ -60,7 +67,7 @@ class Mul(Toning):
 class Mean(Toning):
     """Shift each colour so that its mean over the view becomes the given one.
 
-    Contrast is kept; the gradient flows through the mean.
+    The contrast stays the same. The gradient flows through the mean.
 
     Example:
         - mean: .5
@@ -77,7 +84,7 @@ class Mean(Toning):
 
 
 class Clamp(Pixelwise):
-    """Limit the colours.
+    """Clamp the colours to a range.
 
     Example:
         - clamp: 0 1
@@ -87,7 +94,7 @@ class Clamp(Pixelwise):
     sole: ClassVar[str] = "range"
 
     range: Pair = constant(0.0, 1.0)
-    """least and greatest value"""
+    """minimum and maximum"""
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         low, high = p.range[..., :1, None, None], p.range[..., 1:, None, None]
@@ -97,7 +104,7 @@ class Clamp(Pixelwise):
 class Quantize(Pixelwise):
     """Round the colours down to multiples of a step.
 
-    The gradient passes as if nothing had been rounded; in the original it was zero.
+    The gradient passes as if the colours were not rounded. In the original it was zero.
 
     Example:
         - quantize: .25
@@ -107,7 +114,7 @@ class Quantize(Pixelwise):
     sole: ClassVar[str] = "step"
 
     step: Annotated[Value, Numbers((3,), above=0)]
-    """distance of the levels"""
+    """distance between two levels"""
 
     def apply(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         step = color(p.step)
@@ -115,9 +122,9 @@ class Quantize(Pixelwise):
 
 
 class Saturation(Pixelwise):
-    """Blend with the gray picture and clamp to 0..1: 0 is gray, 1 unchanged, 2 vivid.
+    """Blend with the gray image and clamp to 0..1: 0 is gray, 1 unchanged, 2 vivid.
 
-    `factor * x + (1 - factor) * luma(x)`, as torchvision's adjust_saturation.
+    `factor * x + (1 - factor) * luma(x)`, as in torchvision's adjust_saturation.
 
     Example:
         - saturation: 1.5
@@ -137,7 +144,7 @@ class Saturation(Pixelwise):
 class Contrast(Pixelwise):
     """Blend with the mean brightness and clamp to 0..1: 0 is flat, 1 unchanged.
 
-    `factor * x + (1 - factor) * mean(luma(x))`, as torchvision's adjust_contrast.
+    `factor * x + (1 - factor) * mean(luma(x))`, as in torchvision's adjust_contrast.
 
     Example:
         - contrast: .5
@@ -166,9 +173,9 @@ class RandomContrast(Toning):
     random: ClassVar[bool] = True
 
     factor: Annotated[Value, Numbers((2,), minimum=0, clamped=True)]
-    """least and greatest factor"""
+    """minimum and maximum factor"""
     center: Color = constant(0.5, 0.5, 0.5)
-    """the colour that stays"""
+    """the colour that does not change"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(1),)
@@ -191,11 +198,11 @@ class ColorJitter(Pixelwise):
     commutes: ClassVar[str] = "linear"
 
     brightness: Factor = constant(0.1)
-    """greatest amount added or taken away"""
+    """maximum amount added or subtracted"""
     contrast: Factor = constant(0.1)
-    """greatest change of the contrast factor from 1"""
+    """maximum deviation of the contrast factor from 1"""
     saturation: Factor = constant(0.1)
-    """greatest change of the saturation factor from 1"""
+    """maximum deviation of the saturation factor from 1"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(3, low=-1.0, high=1.0),)

@@ -1,4 +1,4 @@
-"""Transforms that change the size: cuts, tiles and margins. `width height` in YAML."""
+"""Transforms that change the size: crops, tiles and margins. YAML sizes are `width height`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipig.rng import ViewDraw
 
 
 class Resize(Geometry):
-    """Resize, antialiased where it shrinks; the aspect ratio is not kept.
+    """Resize, with antialiasing where it shrinks, without keeping the aspect ratio.
 
     Example:
         - resize: 224
@@ -49,20 +49,20 @@ class Resize(Geometry):
 def _cut(
     x: Tensor | float, y: Tensor | float, size: Shape, like: Tensor, fill: bool
 ) -> list[Stage]:
-    """What begins at point (x, y) of the input; black outside if `fill`."""
+    """Stages of a crop that begins at point (x, y) of the input; black outside if `fill`."""
     edge: list[Stage] = [Fill(size)] if fill else []
     return [*edge, Map(translation(x, y, like), aligned=True)]
 
 
 def _middle(extent: int, wanted: int) -> int:
-    """Where the middle part begins, rounded as torchvision's center_crop does."""
+    """First pixel of the middle part, rounded as in torchvision's center_crop."""
     if wanted > extent:
         return -((wanted - extent) // 2)
     return round((extent - wanted) / 2)
 
 
 class CenterCrop(Geometry):
-    """Cut out the middle; black borders if it is larger than the picture.
+    """Cut out the middle, with black borders if it is larger than the view.
 
     Example:
         - center_crop: 200
@@ -87,7 +87,7 @@ class CenterCrop(Geometry):
 
 
 class RandomCrop(Geometry):
-    """Cut out a piece of fixed size at a random place.
+    """Cut out a piece of fixed size at a random position.
 
     Example:
         - random_crop: 224
@@ -98,7 +98,7 @@ class RandomCrop(Geometry):
     random: ClassVar[bool] = True
 
     size: Size
-    """width and height in pixels, not above those of the view"""
+    """width and height in pixels, at most the width and height of the view"""
 
     def out_size(self, size: Shape, p: Params) -> Shape:
         height, width = p.size
@@ -123,7 +123,7 @@ class RandomCrop(Geometry):
 
 
 class Crop(Geometry):
-    """Cut out a given box; black outside the picture.
+    """Cut out a given box; black outside the view.
 
     Example:
         - crop: .25 .25 .5 .5
@@ -161,11 +161,11 @@ class Crop(Geometry):
 
 
 class Cutouts(Geometry):
-    """Cut out squares of random size at random places, shown at one size.
+    """Cut out squares of random size at random positions and resize them to one size.
 
     Sizes are stratified: the views of a step share the range evenly, so that
     each step sees large and small pieces (Crowson, clip-guided-diffusion v2).
-    Where a piece reaches beyond the picture, the edge pixels are repeated.
+    Where a piece reaches beyond the image, the edge pixels are repeated.
 
     Example:
         - cutouts: {scale: .2 1, size: 224}
@@ -176,13 +176,13 @@ class Cutouts(Geometry):
     random: ClassVar[bool] = True
 
     scale: Annotated[Value, Numbers((2,), above=0, maximum=2)] = constant(0.3, 1.0)
-    """least and greatest side, as a fraction of the picture's shorter side"""
+    """minimum and maximum side, as a fraction of the image's shorter side"""
     power: Annotated[Value, Numbers(above=0)] = constant(1.0)
     """above 1 favours small pieces, below 1 large ones"""
     overscan: Annotated[Value, Numbers(minimum=0, maximum=1)] = constant(0.0)
-    """how far a piece may reach beyond the edge, as a fraction of its side"""
+    """maximum reach of a piece beyond the edge, as a fraction of its side"""
     size: Size = constant(224, 224, integer=True)
-    """width and height at which the pieces are shown"""
+    """width and height of the resized pieces"""
 
     def out_size(self, size: Shape, p: Params) -> Shape:
         height, width = p.size
@@ -219,7 +219,7 @@ class Cutouts(Geometry):
 
 
 class Repeat(Geometry):
-    """Tile the picture.
+    """Repeat the view like tiles.
 
     Example:
         - repeat: 3 3
@@ -229,7 +229,7 @@ class Repeat(Geometry):
     sole: ClassVar[str] = "count"
 
     count: Annotated[Value, Numbers((2,), integer=True, minimum=1, maximum=4096, size=True)]
-    """how often in x and in y"""
+    """number of tiles in x and in y"""
 
     def out_size(self, size: Shape, p: Params) -> Shape:
         return size[0] * p.count[0], size[1] * p.count[1]

@@ -1,4 +1,4 @@
-"""Transforms that look at a pixel's neighbours or its place."""
+"""Transforms that depend on a pixel's neighbours or on its position."""
 
 from __future__ import annotations
 
@@ -14,15 +14,22 @@ from clipig.ops.transforms.base import Params, Pixelwise, color
 
 
 def odd(size: Shape) -> Shape:
-    """Kernel sizes as they are used: even ones plus one, at least 1."""
+    """Return the kernel sizes in use: even sizes plus one, at least 1."""
     h, w = (max(1, k + 1 - k % 2) for k in size)
     return h, w
 
 
 def gaussian(size: int, sigma: Tensor | None, like: Tensor) -> Tensor:
-    """Gaussian weights of sum one: `[..., size]` for sigma `[...]`, or `[1, 1, size]`.
+    """Compute the weights of a Gaussian filter.
 
-    Default sigma = 0.3 * ((size - 1) / 2 - 1) + 0.8, as OpenCV and torchvision.
+    Args:
+        size: Number of weights.
+        sigma: Standard deviation in pixels, `[...]`. None: 0.3 * ((size - 1) / 2 - 1) + 0.8,
+            as in OpenCV and torchvision, of shape `[1, 1]`.
+        like: Gives device and dtype.
+
+    Returns:
+        `[..., size]`, of sum one.
     """
     if sigma is None:
         sigma = like.new_full((1, 1), 0.3 * ((size - 1) * 0.5 - 1) + 0.8)
@@ -32,9 +39,16 @@ def gaussian(size: int, sigma: Tensor | None, like: Tensor) -> Tensor:
 
 
 def blurred(views: Tensor, kernel: Shape, sigma: Tensor | None, wrap: bool = False) -> Tensor:
-    """Gaussian blur of `[R, N, C, H, W]` with reflected edges (or wrapped ones).
+    """Blur views with a Gaussian filter.
 
-    `kernel` (height, width); `sigma` `[R|1, N|1, 2]` as (x, y), None for the default.
+    Args:
+        views: `[R, N, C, H, W]`.
+        kernel: Height and width of the filter in pixels.
+        sigma: Standard deviation in x and y, `[R|1, N|1, 2]`; None for the default.
+        wrap: Continue at the opposite edge instead of reflecting at the edge.
+
+    Returns:
+        `[R, N, C, H, W]`.
     """
     height, width = odd(kernel)
     mode = "circular" if wrap else "reflect"
@@ -51,7 +65,7 @@ def blurred(views: Tensor, kernel: Shape, sigma: Tensor | None, wrap: bool = Fal
 
 
 def _convolve(flat: Tensor, weights: Tensor, shape: torch.Size, vertical: bool) -> Tensor:
-    """Filter `[R*N, C, H, W]` along one axis with `[R|1, N|1, k]` weights."""
+    """Filter `[R*N, C, H, W]` along one axis with weights `[R|1, N|1, k]`."""
     runs, views, channels = shape[:3]
     taps = (-1, 1) if vertical else (1, -1)
     if weights.shape[:2] == (1, 1):
@@ -64,7 +78,10 @@ def _convolve(flat: Tensor, weights: Tensor, shape: torch.Size, vertical: bool) 
 
 
 def too_large(kernel: Shape, size: Shape) -> str | None:
-    """Why a kernel does not fit a picture: reflected edges need more pixels than half of it."""
+    """Explain why a kernel does not fit an image; None if it does.
+
+    Reflected edges need an image with more pixels than half of the kernel.
+    """
     (h, w), (height, width) = odd(kernel), size
     if h // 2 < height and w // 2 < width:
         return None
@@ -99,7 +116,7 @@ class Blur(Pixelwise):
 class Edge(Pixelwise):
     """Show the edges: amount * abs(x - blur(x)).
 
-    The formula that the original documented; its code crashed.
+    The original documented this formula, but its code crashed.
 
     Example:
         - edge: {kernel_size: 5, amount: 2}
@@ -134,7 +151,7 @@ class Border(Pixelwise):
     sole: ClassVar[str] = "size"
 
     size: Margin = constant(1, 1, integer=True)
-    """columns left and right, rows above and below; 0 paints none"""
+    """columns left and right, rows above and below; 0 paints nothing"""
     color: Color = constant(0.0, 0.0, 0.0)
     """colour of the border"""
 
@@ -143,7 +160,7 @@ class Border(Pixelwise):
 
 
 def frame(views: Tensor, size: Shape) -> Tensor:
-    """Whether a pixel lies in the border of `size` (rows, columns): `[H, W]` bool."""
+    """Mark the pixels of a border of `size` (rows, columns): `[H, W]` bool."""
     height, width = views.shape[-2:]
     y = torch.arange(height, device=views.device)
     x = torch.arange(width, device=views.device)

@@ -1,4 +1,4 @@
-"""Transforms that move pixels and keep the size. Angles in degrees."""
+"""Transforms that move pixels and keep the size. Angles are in degrees."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from clipig.rng import ViewDraw
 
 
 def _turn(degree: Tensor, center: tuple[Tensor, Tensor], size: Shape) -> list[Stage]:
-    """Turn counter-clockwise (y points down) about `center` (pixels), black outside."""
+    """Stages of a counter-clockwise rotation (y points down) about `center`, in pixels."""
     angle = torch.deg2rad(degree)
     cos, sin = angle.cos(), angle.sin()
     return [Fill(size), Map(about(center, cos, -sin, sin, cos))]
 
 
 class Rotate(Geometry):
-    """Turn the picture counter-clockwise; black where nothing is left.
+    """Rotate the view counter-clockwise; black outside.
 
-    As torchvision's rotate with bilinear interpolation; the original used the
-    nearest pixel. y points down, so a point at (x, y) from the centre shows the
-    input's (x cos - y sin, x sin + y cos).
+    The result is that of torchvision's rotate with bilinear interpolation, while the
+    original used the nearest pixel. y points down, so a point at (x, y) from the centre
+    shows the input's (x cos - y sin, x sin + y cos).
 
     Example:
         - rotate: 45
@@ -47,7 +47,7 @@ class Rotate(Geometry):
 
 
 class RandomRotate(Geometry):
-    """Turn each view by a random angle about a random point; black outside.
+    """Rotate each view by a random angle about a random point; black outside.
 
     Example:
         - random_rotate: {degree: -30 30, center: 0 1}
@@ -58,9 +58,9 @@ class RandomRotate(Geometry):
     random: ClassVar[bool] = True
 
     degree: Pair
-    """least and greatest angle in degrees, counter-clockwise"""
+    """minimum and maximum angle in degrees, counter-clockwise"""
     center: Pair = constant(0.5, 0.5)
-    """least and greatest position of the fixed point, as a fraction, drawn for each axis"""
+    """minimum and maximum position of the fixed point, as a fraction, drawn for each axis"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(3),)
@@ -76,7 +76,7 @@ class RandomRotate(Geometry):
 
 
 class RandomScale(Geometry):
-    """Enlarge each view about its centre by a random factor; the size stays, black outside.
+    """Enlarge the content of each view about its centre by a random factor; black outside.
 
     Example:
         - random_scale: .8 1.2
@@ -87,7 +87,7 @@ class RandomScale(Geometry):
     random: ClassVar[bool] = True
 
     scale: Annotated[Value, Numbers((2,), above=0)]
-    """least and greatest factor; above 1 zooms in"""
+    """minimum and maximum factor; a factor above 1 zooms in"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(),)
@@ -105,7 +105,7 @@ class RandomScale(Geometry):
 
 
 class RandomTranslate(Geometry):
-    """Shift each view by a random part of its size; black outside.
+    """Shift each view by a random fraction of its size; black outside.
 
     Example:
         - random_translate: .1 .1
@@ -116,7 +116,7 @@ class RandomTranslate(Geometry):
     random: ClassVar[bool] = True
 
     offset: Annotated[Value, Numbers((2,), minimum=0, maximum=1)]
-    """greatest shift to either side, as fractions of width and height"""
+    """maximum shift in both directions, as fractions of width and height"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(2, low=-1.0, high=1.0),)
@@ -131,12 +131,12 @@ class RandomTranslate(Geometry):
 
 
 def _offset(value: Tensor, extent: int) -> Tensor:
-    """Between -1 and 1 a fraction of the extent, otherwise pixels; whole pixels."""
+    """Convert an offset to whole pixels: between -1 and 1 it is a fraction of the extent."""
     return torch.where(value.abs() < 1, value * extent, value).trunc()
 
 
 class Shift(Geometry):
-    """Roll the picture right and down; what leaves comes back at the other side.
+    """Roll the view right and down; pixels that leave it return at the opposite side.
 
     Example:
         - shift: .5 0
@@ -146,7 +146,7 @@ class Shift(Geometry):
     sole: ClassVar[str] = "offset"
 
     offset: Pair
-    """x and y; a fraction of the size below 1, pixels from 1 on"""
+    """x and y, each a fraction of the size below 1, pixels from 1 on"""
 
     def stages(
         self, size: Shape, p: Params, drawn: tuple[Tensor, ...], like: Tensor
@@ -157,7 +157,7 @@ class Shift(Geometry):
 
 
 class RandomShift(Geometry):
-    """Roll each view by a random offset; what leaves comes back at the other side.
+    """Roll each view by a random offset; pixels that leave it return at the opposite side.
 
     Example:
         - random_shift: -.1 .1
@@ -168,8 +168,8 @@ class RandomShift(Geometry):
     random: ClassVar[bool] = True
 
     offset: Offsets
-    """least and greatest offset, or those of x and then of y; a drawn value
-    below 1 is a fraction of the size, from 1 on it is pixels"""
+    """minimum and maximum offset of both axes, or of x and then of y; a drawn offset
+    is a fraction of the size below 1, pixels from 1 on"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(2),)
@@ -195,7 +195,7 @@ class RandomFlip(Geometry):
     random: ClassVar[bool] = True
 
     probability: Annotated[Value, Numbers(minimum=0, maximum=1)] = constant(0.5)
-    """chance of being mirrored"""
+    """probability that a view is mirrored"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(),)
@@ -213,9 +213,9 @@ class RandomPerspective(Geometry):
     """Tilt each view at random: its corners move inwards by up to `amount`; black outside.
 
     (u, v) -> (u, v) / (1 - |a| - |b| + a u + b v) in coordinates from -1 to 1 with
-    random a and b: the nearest corner stays, the farthest moves inwards by up to
-    `amount` of half the size, as with torchvision's RandomPerspective, whose four
-    corners move independently.
+    random a and b. The nearest corner does not move, and the farthest moves inwards by
+    up to `amount` of half the size. In torchvision's RandomPerspective the four corners
+    move independently by up to the same amount.
 
     Example:
         - random_perspective: .3

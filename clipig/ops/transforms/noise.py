@@ -1,4 +1,4 @@
-"""Transforms that add noise. All are zero-mean; std is in units of the colour range."""
+"""Transforms that add noise of mean zero. `std` is in units of the colour range 0..1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from clipig.rng import ViewDraw
 
 
 class _Normal(Graining):
-    """Normal noise of one strength per channel."""
+    """Normal noise with one strength per channel."""
 
     channels: ClassVar[int]
     commutes: ClassVar[str] = "noise"
@@ -60,7 +60,7 @@ class BwNoise(_Normal):
 class UniformNoise(Graining):
     """Add noise from -amount to amount to every pixel and channel.
 
-    Direct Ascent Synthesis adds 0..0.2, which brightens every view; this is centred.
+    The noise is centred. Direct Ascent Synthesis adds 0..0.2, which brightens every view.
 
     Example:
         - uniform_noise: .1
@@ -71,7 +71,7 @@ class UniformNoise(Graining):
     commutes: ClassVar[str] = "noise"
 
     std: Deviation
-    """greatest deviation for red, green and blue"""
+    """maximum deviation for red, green and blue"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.uniform(3, *size, low=-1.0, high=1.0),)
@@ -81,7 +81,7 @@ class UniformNoise(Graining):
 
 
 class RNoise(Graining):
-    """Add normal noise made at another resolution and enlarged bilinearly to the view.
+    """Add normal noise that is drawn at another resolution and resized bilinearly to the view.
 
     Example:
         - rnoise: {std: .1, resolution: 20}
@@ -91,9 +91,9 @@ class RNoise(Graining):
     sole: ClassVar[str] = "std"
 
     std: Deviation
-    """standard deviation before the enlargement, which lowers it"""
+    """standard deviation before the resize, which lowers it"""
     resolution: Size
-    """width and height at which the noise is drawn"""
+    """width and height of the drawn noise"""
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
         return (draw.normal(3, *p.resolution),)
@@ -104,11 +104,11 @@ class RNoise(Graining):
 
 
 class FNoise(Graining):
-    """Add noise to the Fourier spectrum of each channel, read as one long row.
+    """Add noise to the Fourier spectrum of each channel, whose rows form one long row.
 
-    15 * std * N(0, 1) is added to real and imaginary parts, as in the original:
-    the pixels' standard deviation is 15 * std * sqrt(2 / (H * W)), about a tenth
-    of `std` at 224 pixels. Odd sizes work here.
+    As in the original, 15 * std * N(0, 1) is added to the real and imaginary parts. The
+    pixels' standard deviation is 15 * std * sqrt(2 / (H * W)), about a tenth of `std` at
+    224 pixels. Odd sizes work, unlike in the original.
 
     Example:
         - fnoise: .1
@@ -141,9 +141,9 @@ class RandomErase(Pixelwise):
     random: ClassVar[bool] = True
 
     probability: Annotated[Value, Numbers(minimum=0, maximum=1)] = constant(0.5)
-    """chance of being painted at all"""
+    """probability that a box is painted"""
     area: Annotated[Value, Numbers((2,), minimum=0, maximum=1)] = constant(0.02, 0.2)
-    """least and greatest part of the view's area"""
+    """minimum and maximum area of the box, as a fraction of the view's area"""
     color: Color = constant(0.5, 0.5, 0.5)
     """colour of the box"""
 
