@@ -103,6 +103,8 @@ def start(request: Request) -> None:
     if request.options.video:
         check_kind(request.options.video)
     loaded, session = request.load(), request.session()
+    if loaded.experiment.verbose == 0:
+        request = replace(request, options=replace(request.options, quiet=True))
     for blank in unknown_blanks(loaded.experiment):
         click.echo(f"note: {blank} stays in the prompt as it is; `let:` would fill it", err=True)
     experiments, groups = planned(loaded, session)
@@ -205,8 +207,9 @@ def _render(
     sinks: list[Sink] = [files]
     if not options.quiet and first.verbose > 0:
         sinks.append(ProgressBar(len(experiments)))
-    if options.verbose or (first.verbose >= 3 and not options.quiet):
-        sinks.append(StatisticsTable(live=True))
+    level = 3 if options.verbose else 0 if options.quiet else first.verbose
+    if level >= 2:
+        sinks.append(StatisticsTable(live=level >= 3))
     animation = None
     if options.video:
         kind = options.video

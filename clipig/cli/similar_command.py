@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -148,19 +148,27 @@ class SimilarImages:
         folder = claim_folder(wanted)
         names = self.found.names
         everything = self.groups or [list(range(len(names)))]
-        pages = []
+        pages, shown_at = [], {}
         for number, group in enumerate(everything, 1):
             title = f"Cluster {number}" if self.groups else "Pictures"
             pictures = []
             for i in group:
                 nearest = self.near[i][0]
                 note = f"nearest: {Path(names[nearest.second]).name} {nearest.similarity:.2f}"
-                pictures.append(show_picture(folder, names[i], i, (), note))
+                shown_at[i] = show_picture(folder, names[i], i, (), note)
+                pictures.append(shown_at[i])
             pages.append(PageGroup(title, tuple(pictures)))
             shown = pictures[:_ON_A_SHEET]
             thumbs = [_small(folder / p.thumb, 112) for p in shown]
             sheet = contact_sheet(thumbs, [p.name for p in shown], cell=112)
             save_png(sheet, folder / f"cluster_{number:02d}.png", overwrite=True)
+        if self.pairs:
+            twins = [
+                replace(shown_at[i], note=f"{pair.similarity:.2f} like {Path(names[j]).name}")
+                for pair in self.pairs
+                for i, j in ((pair.first, pair.second), (pair.second, pair.first))
+            ]
+            pages.insert(0, PageGroup("Near-duplicates", tuple(twins), "each pair side by side"))
         facts = (("pictures", str(len(names))), ("model", model),
                  ("near-duplicates", str(len(self.pairs))))
         return write_sheet(folder, Sheet(

@@ -128,8 +128,9 @@ class Experiment(Node):
     """file, or folder if it ends in /"""
     snapshot_interval: Annotated[float, fixed(minimum=0, keep=True)] = 20.0
     """epochs (whole number) or seconds (20.0) between snapshots; 0 for none"""
-    verbose: Annotated[int, fixed(integer=True, minimum=0, maximum=3)] = 2
-    """0 silent, 1 progress bar, 2 statistics at the end, 3 during the run"""
+    verbose: Annotated[int, fixed(integer=True, minimum=0, maximum=3)] = 1
+    """0 silent but for errors and the names of files, 1 progress bar, 2 also statistics at the end,
+    3 also during the run"""
 
     @model_validator(mode="before")
     @classmethod

@@ -93,3 +93,18 @@ def test_a_csv_cell_is_no_formula(text: str) -> None:
     csv.writer(out).writerow([csv_cell(text)])
     assert next(csv.reader(io.StringIO(out.getvalue(), newline="")))[0] == f"'{text}"
     assert csv_cell("a=b") == "a=b"
+
+
+@pytest.mark.parametrize(("level", "bar", "table"), [
+    (0, False, False), (1, True, False), (2, True, True), (3, True, True),
+])
+def test_verbose_says_as_much_as_its_number(
+    folder: Path, level: int, bar: bool, table: bool
+) -> None:
+    told = program("run", "small.yaml", "--set", f"verbose={level}", "-o", "o/", cwd=folder)
+    said = told.stderr.decode()
+    assert ("epoch 4/4" in said) is bar
+    assert ("a red heart" in said) is table
+    assert told.stdout.decode().strip() == str(Path("o/small.png"))
+    if level == 0:
+        assert said == ""

@@ -322,3 +322,16 @@ def test_extremes_are_each_shown_once(pictures: list[str]) -> None:
     assert extremes(rating, 2, 2).names == ("b", "c", "a")
     assert extremes(rating, 1, 0).names == ("b",)
     assert extremes(rating, 0, 0) is rating
+
+
+def test_the_page_of_similar_lists_near_duplicates_side_by_side(
+    pictures: list[str], tmp_path: Path, session: Any
+) -> None:
+    twin = Path(pictures[0]).with_name("twin-with-a-name-that-is-much-too-long-for-one-line.png")
+    twin.write_bytes(Path(pictures[0]).read_bytes())
+    done = invoke("similar", *pictures, twin, "-m", "tiny", "-o", tmp_path / "page", "-q")
+    assert done.exception is None, done.exception
+    page = (tmp_path / "page" / "index.html").read_text()
+    part = page.split("Near-duplicates")[1].split("</section>")[0]
+    assert f"like {twin.name}" in part
+    assert "like 0.png" in part
