@@ -6,6 +6,7 @@ What is drawn is what a user would write: plain data for `load`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from hypothesis import strategies as st
@@ -45,7 +46,8 @@ def constants(mark: Numbers) -> st.SearchStrategy[Any]:
     high = min(1e4, low + 5 if high is None else high)
     if mark.integer:
         whole = st.integers(int(low), int(high))
-        return st.one_of(whole, whole.map(str))
+        small = st.integers(int(low), int(min(high, low + 24)))
+        return st.one_of(small, small, small.map(str), whole)
     reals = st.floats(
         low, high, exclude_min=mark.above is not None, exclude_max=mark.below is not None,
         allow_subnormal=False,
@@ -62,6 +64,7 @@ def formulas(mark: Numbers) -> st.SearchStrategy[Any]:
     return st.sampled_from(known)
 
 
+@cache
 def values(mark: Numbers, formula: bool = True) -> st.SearchStrategy[Any]:
     """What may be written for a `Value`."""
     fits = formula and not mark.integer and bool(mark.variables)
@@ -104,27 +107,40 @@ def typed(annotation: Any, metadata: Any = ()) -> st.SearchStrategy[Any]:
 
 def entries(table: Mapping[str, type[Op]]) -> st.SearchStrategy[Any]:
     """One op: its name with options."""
-    return st.sampled_from(sorted(table)).flatmap(
-        lambda name: models(table[name]).map(lambda body: {name: body})
+    return st.one_of([
+        models(table[name]).map(lambda body, name=name: {name: body}) for name in sorted(table)
+    ])
+
+
+@cache
+def models(cls: type[BaseModel]) -> st.SearchStrategy[dict[str, Any]]:
+    """The keys of a model, some left out."""
+    return _models(cls)
+
+
+@cache
+def _fields(cls: type[BaseModel]) -> tuple[tuple[str, bool, st.SearchStrategy[Any]], ...]:
+    """Name, whether it must be there, and what may be written, for each field but windows."""
+    marks = numbers_of(cls)
+    return tuple(
+        (name, info.is_required(),
+         values(marks[name]) if name in marks else typed(info.annotation, info.metadata))
+        for name, info in cls.model_fields.items()
+        if info.annotation is not Moment and name not in ("image_tensor", "above", "below")
+        and not (cls is PostProc and name == "transforms")
     )
 
 
 @st.composite
-def models(draw: st.DrawFn, cls: type[BaseModel]) -> dict[str, Any]:
-    """The keys of a model, some left out."""
-    marks = numbers_of(cls)
-    out: dict[str, Any] = {}
-    for name, info in cls.model_fields.items():
-        if info.annotation is Moment or not (info.is_required() or draw(st.booleans())):
-            continue
-        if name in ("image_tensor", "above", "below") or (cls is PostProc and name == "transforms"):
-            continue
-        kind = values(marks[name]) if name in marks else typed(info.annotation, info.metadata)
-        out[name] = draw(kind)
-    if "start" in cls.model_fields and draw(st.booleans()):
+def _models(draw: st.DrawFn, cls: type[BaseModel]) -> dict[str, Any]:
+    out = {
+        name: draw(kind) for name, required, kind in _fields(cls) if required or draw(_maybe)
+    }
+    if "start" in cls.model_fields and draw(_maybe):
         out["start"], out["end"] = draw(windows)
     if "above" in cls.model_fields:
-        out[draw(st.sampled_from(["above", "below"]))] = draw(values(marks["above"]))
+        mark = numbers_of(cls)["above"]
+        out[draw(st.sampled_from(["above", "below"]))] = draw(values(mark))
     if cls is PostProc:
         return _postproc(draw, out)
     if cls is Feature and not any(out.get(key) for key in ("text", "texts", "image")):
@@ -132,11 +148,17 @@ def models(draw: st.DrawFn, cls: type[BaseModel]) -> dict[str, Any]:
     return out
 
 
+_maybe = st.booleans()
+
+
 def _postproc(draw: st.DrawFn, out: dict[str, Any]) -> dict[str, Any]:
-    ops = draw(st.lists(entries(EDITS), min_size=1, max_size=3))
+    ops = draw(_edits)
     if draw(st.booleans()):
         return {**out, "transforms": ops}
     return {**{name: body for op in ops for name, body in op.items()}, **out}
+
+
+_edits = st.lists(entries(EDITS), min_size=1, max_size=3)
 
 
 @st.composite
