@@ -139,7 +139,7 @@ def number(x: float) -> int | float | str:
     if isinstance(x, int) or len(repr(x)) < 10:
         return x
     ratio = Fraction(x).limit_denominator(1000)
-    exact = ratio.numerator / ratio.denominator == x
+    exact = ratio.denominator > 1 and ratio.numerator / ratio.denominator == x
     return f"{ratio.numerator}/{ratio.denominator}" if exact else x
 
 

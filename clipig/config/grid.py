@@ -11,6 +11,7 @@ whatever the values of its axes ask for.
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +176,7 @@ class LoadedGrid:
             )
         if source not in self._recipes:
             beside = self.path.parent / source
-            wanted = str(beside) if beside.is_file() else source
+            wanted = str(beside) if os.path.isfile(beside) else source
             tree, problems = parse(*fetch(wanted))
             if tree is None or problems:
                 raise ConfigError(problems)
