@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONFIG ?= configs/penguin_piano.yaml
 
-.PHONY: run test lint docs hooks clean
+.PHONY: run test lint docs fuzz hooks clean
 
 run: $(VENV)/.installed
 	$(VENV)/bin/clipig run $(CONFIG)
@@ -19,6 +19,11 @@ lint: $(VENV)/.tested
 	$(VENV)/bin/python -m ruff check .
 	$(VENV)/bin/python -m mypy
 	$(VENV)/bin/lint-imports --no-cache
+
+# Looks for inputs that end in anything but a picture or a clear error: make fuzz N=100000
+N ?= 2000
+fuzz: $(VENV)/.tested
+	$(VENV)/bin/python -m tests.fuzz -n $(N)
 
 # Writes docs/reference anew and builds the documentation: open site/index.html.
 docs: $(VENV)/.documented

@@ -27,6 +27,7 @@ from clipig.errors import ClipigError, ImageError, UsageError
 from clipig.images import load_image, load_rgba, read_metadata
 from clipig.session import Session, starts
 from clipig.values.expressions import parse as parse_formula
+from clipig.values.expressions import tensors
 from tests.fuzz import command_lines, stored
 from tests.fuzz.formula_texts import formulas
 from tests.fuzz.guard import Untrue
@@ -89,7 +90,7 @@ def check_formula(case: str, folder: Path) -> None:
         for k, v in context_at(0.25).items()
     }
     unit = torch.tensor(0.375, dtype=torch.float64)
-    expression.tensor(context, lambda: unit)
+    tensors.compute(expression, context, lambda: unit)
 
 
 def check_config(case: str, folder: Path) -> None:
