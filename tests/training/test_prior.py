@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from clipig.ops.kernels.denoiser import Denoiser, DenoiserConfig, denoiser_from_
 from tests.training.test_training import bank as bank  # a fixture
 from training import prior
 from training.sources import Bank
+from training.weights import read_weights
+
+CHECKPOINTS = Path(prior.__file__).parent / "checkpoints"
 
 TINY = DenoiserConfig(
     size=16, channels=(8, 16), down=(1, 1), up=(1,), heads=2, embedding=16, sigma_max=4.0
@@ -112,3 +116,30 @@ def test_damaged_config_is_named(tmp_path: Path, change: dict[str, object], mess
 def test_other_files_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         denoiser_from_bytes(data)
+
+
+def test_committed_prior_denoises_a_drawing() -> None:
+    """At sigma .5 its error is less than a tenth of the noise's."""
+    network = denoiser_from_bytes((CHECKPOINTS / "embedded-prior.safetensors").read_bytes())
+    size = network.config.size
+    line = torch.linspace(-1, 1, size)
+    disc = (line.view(-1, 1) ** 2 + line**2 < 0.4).float()
+    red, gray = torch.tensor([0.9, -0.8, -0.7]), torch.tensor([0.3, 0.3, 0.4])
+    drawing = torch.lerp(gray.view(3, 1, 1), red.view(3, 1, 1), disc)[None]
+    noise = torch.randn(drawing.shape, generator=torch.Generator().manual_seed(0))
+    found = network(drawing + 0.5 * noise, torch.tensor([0.5]))
+    assert (found - drawing).square().mean() < 0.1 * 0.5**2
+
+
+def test_committed_weights_are_those_of_their_index() -> None:
+    index = json.loads((CHECKPOINTS / "index.json").read_text())
+    assert set(index) == {"embedded-2", "embedded-prior"}
+    for name, entry in index.items():
+        data = (CHECKPOINTS / f"{name}.safetensors").read_bytes()
+        assert "sha256:" + hashlib.sha256(data).hexdigest() == entry["checksum"]
+        assert len(data) < (6e6 if name == "embedded-prior" else 9e6)
+        lines = (CHECKPOINTS / f"{name}.metrics.jsonl").read_text().splitlines()
+        seen = [json.loads(line)["images"] for line in lines]
+        assert entry["images"] >= max(seen) > 0
+    config, words, _ = read_weights(CHECKPOINTS / "embedded-2.safetensors")
+    assert len(words) == config.words
