@@ -1,7 +1,7 @@
-"""Batches of runs: what `rank`, `grid` and their Ray workers all do.
+"""Batches of runs, shared by `rank`, `grid` and their Ray workers.
 
-A `Batch` is work that can be done anywhere: it is made of values, and `make`
-turns it into pictures and scores without writing a file.
+A `Batch` is plain data, so any process or machine can run it: `make` computes its images and
+scores without writing a file.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from clipig.plan.grouping import split
 from clipig.session import Group, Session
 
 Tick = Callable[[int], None]
-"""Called with how many more steps of runs are done."""
+"""Called with the number of run-steps done since the last call."""
 
 ON_CPU, ON_GPU = 16, 64
-"""Runs per batch. On a CPU a step costs the same per run from 2 to 32 of them
-(benchmarks/batch_size.py), so the size only decides what an interruption loses."""
+"""Runs per batch. On a CPU a step costs the same per run for 2 to 32 runs
+(benchmarks/batch_size.py), so the size only decides how much work an interruption loses."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run: its name, which no other job of the folder has, and its settled experiment.
+    """One run: a name that is unique in its folder, and a settled experiment.
 
-    `key` is kept with the result, to tell whether a job has changed since.
+    `key` is stored with the result and shows later whether the job has changed.
     """
 
     name: str
@@ -49,7 +49,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Scoring:
-    """How results are rated: by the last views of `recipe` (None: of the run's own)."""
+    """How results are rated.
+
+    recipe  rate over the views of this experiment's last epoch; None: of the run's own
+    views   number of fresh views
+    judge   name of the held-out encoder, None for no held-out score
+    """
 
     recipe: Experiment | None = None
     views: int = 50
@@ -58,10 +63,11 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs to be done together.
+    """Jobs that run together.
 
-    `until` stops after so many steps of the recipe; `states` (one per job) is
-    where they go on; `keep` asks for the states at the end.
+    until   stop after this many steps; None: at the end
+    states  one resume state per job, empty for new runs
+    keep    return the states at the end
     """
 
     name: str
@@ -73,20 +79,20 @@ class Batch:
 
     @property
     def steps(self) -> int:
-        """Steps of runs to be made."""
+        """Number of optimizer steps still to do, summed over the runs."""
         done = self.states[0].step if self.states else 0
         return len(self.jobs) * ((self.until or _length(self.jobs[0].experiment)) - done)
 
 
 @dataclass(frozen=True)
 class Made:
-    """What came of one job. Similarities are 100 * cosine.
+    """Result of one job. Similarities are 100 * cosine.
 
-    picture  uint8 `[3, H, W]`, as it is written to the PNG; None if there is none
+    picture  uint8 `[3, H, W]` as written to the PNG; None if the job failed
     last     similarity in the last step, over the views that guided it
-    fresh    over fresh views
-    held_out over fresh views, by the judge
-    error    why there is no score, else ""
+    fresh    similarity over fresh views
+    held_out similarity over fresh views, by the judge
+    error    reason for a missing score, else ""
     """
 
     name: str
@@ -106,11 +112,11 @@ class Made:
 Execute = Callable[
     [Session, Sequence[Batch], Tick | None], Iterator[tuple[Batch, list[Made]]]
 ]
-"""How batches are done: here (`execute`) or as Ray tasks."""
+"""Runs batches, in this process (`execute`) or as Ray tasks."""
 
 
 def group_size(device: str) -> int:
-    """How many runs a batch has if nobody says so."""
+    """Default number of runs per batch on a device."""
     return ON_CPU if pick_device(device).type == "cpu" else ON_GPU
 
 
@@ -121,10 +127,13 @@ NO_ROW = (
 
 
 def settle(session: Session, experiment: Experiment) -> Experiment:
-    """The experiment as one run, with its prompts filled and its models by their own names.
+    """Settle an experiment as one run, with filled prompts and resolved model names.
 
-    The seed stays as it is. Raises `ConfigError`, also for a formula of `row` if the
-    config does not say where the run stands, or `EncoderError`.
+    The seed is not changed.
+
+    Raises:
+        ConfigError: The config is invalid, or a formula uses `row`, which has no value.
+        EncoderError: A model is unknown.
     """
     if experiment.row is None and (keys := row_keys(experiment)):
         raise ConfigError([Problem("", 0, 0, key, NO_ROW) for key in keys])
@@ -143,7 +152,7 @@ def settle(session: Session, experiment: Experiment) -> Experiment:
 
 
 def refuse_guide(session: Session, judge: str, experiment: Experiment) -> None:
-    """Refuse a judge that guides: its score would not be held out.
+    """Refuse a judge that also guides, as its score would not be held out.
 
     Raises:
         UsageError: The judge is one of the experiment's encoders.
@@ -157,7 +166,7 @@ def refuse_guide(session: Session, judge: str, experiment: Experiment) -> None:
 
 
 def chunks(jobs: Sequence[Job], size: int) -> list[tuple[Job, ...]]:
-    """Jobs that can share a batch, `size` at most."""
+    """Divide jobs into tuples that can share a batch, of at most `size` jobs."""
     found = []
     for places in split([job.experiment for job in jobs]):
         rows = [jobs[i] for i in places]
@@ -171,7 +180,7 @@ def _length(experiment: Experiment) -> int:
 
 
 def make(session: Session, batch: Batch, tick: Tick | None = None) -> list[Made]:
-    """Do the jobs of a batch. A job that fails is reported in its `Made`, the others go on."""
+    """Run the jobs of a batch. A failed job is reported in its `Made`, without stopping others."""
     try:
         return _make(session, batch, tick)
     except (ClipigError, RuntimeError, ValueError, OSError) as fault:
@@ -180,7 +189,7 @@ def make(session: Session, batch: Batch, tick: Tick | None = None) -> list[Made]
             reason = str(fault) or type(fault).__name__
             return [Made(job.name, job.experiment.seed or 0, error=reason, key=job.key)]
     found = []
-    for i, job in enumerate(batch.jobs):  # find out which of them it was
+    for i, job in enumerate(batch.jobs):  # run each alone to find the failing job
         states = batch.states[i : i + 1]
         alone = Batch(batch.name, (job,), batch.scoring, batch.until, states, batch.keep)
         found += make(session, alone)
@@ -221,7 +230,7 @@ def _pixels(picture: Picture) -> Tensor:
 def _scores(
     session: Session, batch: Batch, group: Group, pixels: Tensor
 ) -> tuple[Sequence[float], Sequence[float | None]]:
-    """Of fresh views by the guide, and by the judge if there is one."""
+    """Similarities of images over fresh views, by the guiding encoders and by the judge."""
     scoring = batch.scoring
     own = [batch.jobs[row].experiment for row in group.rows]
     seen = own if scoring.recipe is None else [
@@ -237,7 +246,7 @@ def _scores(
 def _ends(
     session: Session, batch: Batch, tick: Tick | None
 ) -> Iterator[tuple[Group, Step | Finished]]:
-    """The event at which each group's pictures are wanted."""
+    """Run a batch; yield each group with the event at which its images are rated."""
     experiments = [job.experiment for job in batch.jobs]
     for group, event in session.render(experiments, batch.states, batch.until):
         if isinstance(event, Step):
@@ -252,6 +261,6 @@ def _ends(
 def execute(
     session: Session, batches: Sequence[Batch], tick: Tick | None = None
 ) -> Iterator[tuple[Batch, list[Made]]]:
-    """Do batches one after the other, here."""
+    """Run batches one after the other in this process."""
     for batch in batches:
         yield batch, make(session, batch, tick)

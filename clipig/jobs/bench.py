@@ -1,8 +1,8 @@
-"""How fast this machine is, against the floor: the encoder alone.
+"""Measures the speed of engine steps relative to their floor, the encoder alone.
 
 The floor of a step is the encoder's forward pass for all views and its backward
-pass to the pixels. Floor and engine step are measured in turn, so that whatever
-else the machine does hits both; the overhead is the median of their ratios.
+pass to the pixels. Floor and engine step are measured alternately, so that other load on
+the machine affects both. The overhead is the median of their ratios.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ RUNS = (1, 8, 64, 512)
 
 @dataclass(frozen=True)
 class FloorRatio:
-    """A step against its floor; medians, seconds.
+    """Comparison of a step with its floor. Times are medians in seconds.
 
     ratio    median of step / floor of neighbouring measurements
-    rounds   how many of them
+    rounds   number of such measurements
     """
 
     runs: int
@@ -53,7 +53,7 @@ class FloorRatio:
 
 @dataclass(frozen=True)
 class BenchRow:
-    """A number of runs: how they are grouped and what one picture costs, in seconds."""
+    """Cost of a number of runs: runs per group, and seconds per step, image and in total."""
 
     runs: int
     group: int
@@ -65,14 +65,14 @@ class BenchRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What `measure` found.
+    """Results of `measure`.
 
-    flops          of one view, forward and backward to the pixels; None if unknown
+    flops          FLOP of one view, forward and backward to the pixels; None if unknown
     peak           FLOP/s of a large matrix product in the encoder's precision
-    share          of that peak which the engine's steps reach; None if unknown
-    memory         greatest memory of the process (CPU) or of the device, bytes
-    view_memory    what an encoder keeps per view, bytes
-    first_step     seconds of the first step, with all that it prepares
+    share          fraction of that peak that the engine's steps reach; None if unknown
+    memory         maximum memory of the process (CPU) or of the device, bytes
+    view_memory    memory that an encoder needs per view, bytes
+    first_step     seconds of the first step, including its preparations
     """
 
     model: str
@@ -97,7 +97,17 @@ def measure(
     runs: Sequence[int] = RUNS, settings: Execution | None = None, limit: int | None = None,
     cache: PromptCache | None = None,
 ) -> Report:
-    """Measure an experiment's longest phase on its encoders' device, in about `seconds`."""
+    """Measure the longest phase of an experiment on its encoders' device.
+
+    Args:
+        experiment: One run.
+        encoders: Loaded encoders of the experiment.
+        seconds: Approximate duration of the measurement.
+        runs: Numbers of runs to report.
+        settings: Execution settings; None: the defaults.
+        limit: Maximum bytes of memory; None: most of the free memory.
+        cache: Embedded prompts; None: a new cache.
+    """
     settings = settings or Execution()
     encoder = encoders[0]
     bench = Bench(experiment, encoders, settings, cache or PromptCache())
@@ -129,7 +139,7 @@ def measure(
 
 
 class Bench:
-    """Floors and steps of one experiment."""
+    """Measures floors and engine steps of one experiment."""
 
     def __init__(
         self, experiment: Experiment, encoders: Sequence[Encoder], settings: Execution,
@@ -143,7 +153,7 @@ class Bench:
         self.views = self.phase.views
 
     def plan_for(self, runs: int) -> Plan:
-        """A plan of so many runs that differ in their seeds."""
+        """Compile a plan of `runs` runs that differ in their seeds."""
         many = [self.experiment.model_copy(update={"seed": derive_seed(1, k), "runs": 1})
                 for k in range(runs)]
         return compile(many, [e.info for e in self.encoders])
@@ -153,12 +163,12 @@ class Bench:
         return max(plan.phases, key=lambda p: (p.last - p.first) * max(1, p.views))
 
     def group(self, runs: int, limit: int | None) -> int:
-        """How many of so many runs are done at a time."""
+        """Number of runs per group if there are `runs` runs."""
         plan = replace(self.plan, experiments=self.plan.experiments * runs)
         return fit(plan, self.encoders, limit).group
 
     def stepper(self, runs: int) -> Callable[[], None]:
-        """A function that does one engine step of so many runs, device included."""
+        """Make a function that does one engine step of `runs` runs and waits for the device."""
         plan = self.plan_for(runs)
         phase = self._longest(plan)
         prompts = encode_prompts(plan, self.encoders, self.cache)
@@ -178,7 +188,7 @@ class Bench:
         return step
 
     def floor(self, runs: int) -> Callable[[], None]:
-        """A function that does the encoders' part of a step of so many runs."""
+        """Make a function that does only the encoders' part of a step of `runs` runs."""
         batches = []
         for encoder in self.encoders:
             side = encoder.info.size
@@ -198,7 +208,7 @@ class Bench:
     def compare(
         self, runs: int, seconds: float, step: Callable[[], None] | None = None
     ) -> FloorRatio:
-        """Floor and step in turn for about `seconds`."""
+        """Measure floor and step alternately for about `seconds`."""
         step, floor = step or self.stepper(runs), self.floor(runs)
         for _ in range(2):
             floor()
@@ -215,7 +225,7 @@ class Bench:
                           len(ratios))
 
     def cost(self, runs: int, seconds: float) -> float:
-        """Seconds of a step of so many runs, median."""
+        """Median seconds of a step of `runs` runs."""
         step = self.stepper(runs)
         step()
         times: list[float] = []
@@ -226,14 +236,14 @@ class Bench:
 
 
 def timed(work: Callable[[], None]) -> float:
-    """Seconds that a call takes."""
+    """Seconds that a call of `work` takes."""
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
 def count_flops(encoder: Encoder) -> float | None:
-    """Floating point operations of one view, forward and backward; None where torch cannot say."""
+    """Count the FLOP of one view, forward and backward; None if torch cannot count them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     side = encoder.info.size
@@ -248,7 +258,7 @@ def count_flops(encoder: Encoder) -> float | None:
 
 
 def peak_flops(encoder: Encoder) -> float:
-    """FLOP/s of a large matrix product in the encoder's precision, the best of some."""
+    """FLOP/s of a large matrix product in the encoder's precision, the best of 5."""
     side = 8192 if encoder.device.type == "cuda" else 1536
     a = torch.randn(side, side, device=encoder.device, dtype=encoder.dtype)
 
@@ -261,13 +271,13 @@ def peak_flops(encoder: Encoder) -> float:
 
 
 def precision_of(encoder: Encoder) -> str:
-    """`fp32`, `bf16` or `fp16`."""
+    """Precision of an encoder: `fp32`, `bf16` or `fp16`."""
     names = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
     return names.get(encoder.dtype, str(encoder.dtype))
 
 
 def device_name(device: torch.device) -> str:
-    """What a device is called."""
+    """Name of a device for people."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"{platform.machine()} {device.type}"

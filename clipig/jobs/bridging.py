@@ -21,11 +21,11 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
     """Read images and captions.
 
     Args:
-        path: A text file, on each line an image (a path beside the file, or an address), a
-            tab and its caption.
+        path: A text file. Each line has an image (a path relative to the file, or an
+            address), a tab and the caption.
 
     Returns:
-        The pairs; empty lines and those that begin with # are left out.
+        Pairs (image, caption), without empty lines and lines that begin with #.
 
     Raises:
         UsageError: A line has no tab, or there are too few or too many lines.
@@ -53,15 +53,15 @@ def measure_bridge(
 
     Args:
         encoder: The encoder.
-        pairs: Images and captions.
-        cache: Of image features.
-        tick: Told how many images are done.
+        pairs: Pairs (image, caption).
+        cache: Cache of image features.
+        tick: Called with the number of further images done.
 
     Returns:
-        The bridge, and the images that could not be read with the reasons.
+        The bridge, and pairs (image, reason) for images that could not be read.
 
     Raises:
-        EncoderError: Too few pairs are left, or a caption has no words.
+        EncoderError: Too few pairs are readable, or a caption has no words.
     """
     names = list(dict.fromkeys(name for name, _ in pairs))
     found = picture_features(encoder, names, cache, tick)

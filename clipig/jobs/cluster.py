@@ -1,8 +1,8 @@
-"""Batches as Ray tasks: the same work on other cores, devices or machines.
+"""Runs batches as Ray tasks on other cores, devices or machines.
 
-A task is a batch; it takes one GPU, or as many CPU cores as torch uses threads
-here (OMP_NUM_THREADS), so that the numbers come out as they would here. A task
-whose worker dies is done again elsewhere. Files are written by the driver.
+A task runs one batch on one GPU, or on as many CPU cores as torch has threads in this process
+(OMP_NUM_THREADS), so that the results are the same as here. A task whose worker dies is
+retried elsewhere. The driver writes all files.
 """
 
 from __future__ import annotations
@@ -24,11 +24,20 @@ RETRIES = 5
 
 
 def open_cluster(address: str, say: Callable[[str], None]) -> Execute:
-    """Something that does batches on a Ray cluster: `local`, `auto`, or an address.
+    """Connect to a Ray cluster.
 
-    Raises `UsageError` without the extra, `DeviceError` if the cluster is not there.
+    Args:
+        address: `local`, `auto`, or the address of a cluster.
+        say: Called with one line that describes the cluster.
+
+    Returns:
+        A function that runs batches on the cluster.
+
+    Raises:
+        UsageError: The extra `ray` is not installed.
+        DeviceError: The cluster cannot be reached.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is reported to anybody
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends usage statistics by default
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
@@ -56,7 +65,7 @@ def open_cluster(address: str, say: Callable[[str], None]) -> Execute:
 
 
 def _environment() -> dict[str, str]:
-    """What workers need to find the package and to count as we do."""
+    """Variables with which workers find the package and compute the same results."""
     kept = {k: os.environ[k] for k in ("PYTHONPATH", "CLIPIG_CACHE") if k in os.environ}
     return {**kept, "OMP_NUM_THREADS": str(torch.get_num_threads())}
 
@@ -99,7 +108,7 @@ def _run(
 
 
 def _task(ray: Any, batch: Batch, threads: int) -> Any:
-    """The remote function with the resources of this batch."""
+    """Make the remote function with the resources that a batch needs."""
     device = batch.jobs[0].experiment.device
     gpu = device.startswith("cuda") or (
         device == "auto" and ray.cluster_resources().get("GPU", 0) > 0
@@ -109,7 +118,7 @@ def _task(ray: Any, batch: Batch, threads: int) -> Any:
 
 
 def work(batch: Batch, place: str, threads: int) -> list[Made]:
-    """The task: a batch, done where the worker is, in the driver's folder if it is there, too."""
+    """Task of a worker: run a batch, in the driver's folder if it exists there."""
     if os.path.isdir(place):
         os.chdir(place)
     torch.set_num_threads(threads)
@@ -118,5 +127,5 @@ def work(batch: Batch, place: str, threads: int) -> list[Made]:
 
 @lru_cache(maxsize=1)
 def _session() -> Session:
-    """A worker loads each model once."""
+    """Session of a worker, kept so that each model is loaded once."""
     return Session()

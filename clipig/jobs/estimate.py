@@ -1,4 +1,4 @@
-"""What a run will cost, by trying a step of each phase."""
+"""Estimates time and memory of runs by trying some steps of each phase."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from clipig.session import Group, Session
 class Estimate:
     """Cost of a group of runs.
 
-    step_seconds    seconds of one step, by phase
-    seconds         of all steps together, without loading
+    step_seconds    seconds of one step, for each phase
+    seconds         seconds of all steps, without loading
     peak_bytes      maximum memory of the process (CPU) or of the device; 0 if unknown
     """
 
@@ -30,10 +30,13 @@ class Estimate:
 
 @memory_faults()
 def estimate(session: Session, group: Group, tries: int = 2) -> Estimate:
-    """Make `tries` steps of each phase and count up.
+    """Estimate a group's cost from `tries` steps of each phase; weights are loaded first.
 
-    Phases of the same size whose encoders see as many views are tried once. Loads the
-    weights. Raises what loading raises, and `DeviceError` if the memory is exhausted.
+    Phases of the same size and number of views per encoder are measured once.
+
+    Raises:
+        ClipigError: As `Session.inputs`.
+        DeviceError: The memory is exhausted.
     """
     needed = session.inputs(group.plan)
     running = Optimization(

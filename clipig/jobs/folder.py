@@ -1,8 +1,8 @@
-"""A folder of many runs: pictures, thumbnails and a record of every batch that is complete.
+"""A folder of many runs: images, thumbnails and a record of every complete batch.
 
-A batch counts once its record is there. The record is written last and appears
-whole or not at all, so whatever ends the program (Ctrl-C, kill -9, the power)
-costs the batches that were being worked on and nothing else.
+A batch is complete once its record exists. The record is written last and atomically, so
+whatever ends the program (Ctrl-C, kill -9, power loss) loses only the batches that were
+running.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One finished job, as it is kept in a record."""
+    """One finished job as stored in a record."""
 
     name: str
     seed: int
@@ -40,13 +40,13 @@ class RunRecord:
     error: str
     picture: str
     thumb: str
-    """files, relative to the folder, or empty"""
+    """path relative to the folder, or empty; likewise `picture`"""
     key: str = ""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """The files below `root`. `stage` keeps candidates and finals apart."""
+    """Files of many runs below `root`, by stage, for example `short` and `final`."""
 
     root: Path
 
@@ -63,7 +63,7 @@ class Folder:
         return self.root / "parts" / stage / f"{batch}.safetensors"
 
     def write(self, stage: str, batch: Batch, made: Sequence[Made]) -> list[RunRecord]:
-        """Keep what came of a batch; its record is the last that is written."""
+        """Write the results of a batch, its record last. Raises `OutputError`."""
         rows = []
         for m in made:
             picture, thumb = self.picture(stage, m.name), self.thumb(stage, m.name)
@@ -90,7 +90,7 @@ class Folder:
         return rows
 
     def rows(self, stage: str) -> dict[str, RunRecord]:
-        """All finished jobs of a stage by name. Records that are damaged do not count."""
+        """All finished jobs of a stage by name. Damaged records are ignored."""
         found = {}
         for path in sorted(self.record(stage, "x").parent.glob("*.json")):
             for row in _read_rows(path):
@@ -98,7 +98,7 @@ class Folder:
         return found
 
     def load_states(self, stage: str) -> dict[str, State]:
-        """The states that were kept in a stage, by name."""
+        """Load the saved resume states of a stage, by name. Raises `OutputError`."""
         found: dict[str, State] = {}
         for path in sorted(self.states(stage, "x").parent.glob("*.safetensors")):
             state, about = load_state(path, "")
@@ -106,7 +106,7 @@ class Folder:
         return found
 
     def drop_states(self, stage: str) -> None:
-        """Remove the states of a stage that nobody needs any more."""
+        """Remove the resume states of a stage."""
         for path in self.states(stage, "x").parent.glob("*.safetensors"):
             path.unlink(missing_ok=True)
 
@@ -124,7 +124,7 @@ def _read_rows(path: Path) -> Iterator[RunRecord]:
 
 
 def save_thumb(picture: Any, path: Path, side: int = THUMB) -> None:
-    """A small JPEG of a picture `[3, H, W]` in 0..1, for pages that show hundreds."""
+    """Write a small JPEG of an image `[3, H, W]` in 0..1; its longer side has `side` pixels."""
     image = Image.fromarray(to_bytes(picture)).convert("RGB")
     factor = side / max(image.size)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))

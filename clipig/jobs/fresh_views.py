@@ -1,4 +1,4 @@
-"""How good a picture is: similarity over views that no optimisation has seen."""
+"""Rates images by their similarity over fresh views, which no optimization has seen."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from clipig.session import Session
 from clipig.values.numbers import constant
 
 PURPOSE = "fresh views"
-"""Part of the seeds of the views, which keeps them apart from those of any run."""
+"""Enters the seeds of fresh views, so that no run uses the same seeds."""
 _AT_ONCE = 640
 
 
 class Still(Canvas):
-    """Pictures that stay as they are, where a program expects a canvas."""
+    """Adapts finished images to the canvas interface that a program expects."""
 
     def __init__(self, rgb: Tensor):
         self.rgb = rgb
         self.parameters, self.buffers = {}, {}
 
     def picture(self, t: Tensor | float) -> Picture:
-        """The pictures."""
+        """The images, at every time."""
         return Picture(self.rgb)
 
     def resize(self, size: Shape, mode: str) -> None:
-        """Not for still pictures."""
+        """Not supported. Raises `TypeError`."""
         raise TypeError("a still picture is not resized")
 
     def resize_state(self, name: str, state: Tensor) -> Tensor:
-        """Not for still pictures."""
+        """Not supported. Raises `TypeError`."""
         raise TypeError("a still picture has no optimizer")
 
 
@@ -52,15 +52,22 @@ def fresh_similarity(
     model: str | None = None,
     purpose: str = PURPOSE,
 ) -> list[float]:
-    """Mean similarity (100 * cosine) of pictures `[R, 3, H, W]` over about `views` fresh views.
+    """Mean similarity (100 * cosine) of images over fresh views.
 
-    The views are those of the last epoch of the experiments (one per picture,
-    equal in structure, with seeds), drawn from seeds that no run uses; the same
-    seed sees the same views whatever picture it looks at. Counted is what a
-    target wants of the picture: features with a positive weight. `model` names
-    a judge in place of the encoders that guided.
+    The views are drawn as in the experiment's last epoch, from seeds that no run uses. Their
+    geometry depends on the seed only, not on the image. Only features with a positive weight
+    count.
 
-    Raises `ConfigError` for a recipe that wants nothing at all.
+    Args:
+        session: Loads the encoders.
+        experiments: One per image, equal in structure, with seeds.
+        pictures: `[R, 3, H, W]` in 0..1.
+        views: Approximate number of views per image.
+        model: A judge that replaces the encoders of the experiments.
+        purpose: Enters the seeds of the views.
+
+    Raises:
+        ConfigError: No feature has a positive weight.
     """
     judged = [_onlooker(e, model) for e in experiments]
     epoch, count = last_look(session, judged[0])
@@ -78,7 +85,7 @@ def fresh_similarity(
 
 
 def _onlooker(experiment: Experiment, model: str | None) -> Experiment:
-    """The experiment without what is not needed to look at a finished picture."""
+    """Reduce an experiment to the parts needed to rate a finished image."""
     whole = [t for t in experiment.targets if t.look_at == "picture" and t.active and t.features]
     kept = whole or [t for t in experiment.targets if t.active and t.features]
     targets = [
@@ -98,7 +105,7 @@ def _onlooker(experiment: Experiment, model: str | None) -> Experiment:
 
 
 def last_look(session: Session, experiment: Experiment) -> tuple[int, int]:
-    """The last epoch in which a target wants something, and how many views it takes then."""
+    """Last epoch with a feature of positive weight, and its minimum number of views."""
     plan = session.plan([experiment])[0].plan
     for phase in reversed(plan.phases):
         counts = [t.views for t in phase.targets if any(t.attracts)]
@@ -139,10 +146,12 @@ def _likeness(session: Session, plan: Plan, pictures: Tensor) -> list[float]:
 
 @dataclass(frozen=True)
 class Look:
-    """Plain statistics of a picture: mean brightness, contrast, saturation, detail.
+    """Simple statistics of an image, all in 0..1.
 
-    All in 0..1: mean and standard deviation of the luma, mean distance of the
-    strongest from the weakest channel, mean difference of neighbouring pixels.
+    brightness  mean of the luma
+    contrast    standard deviation of the luma
+    saturation  mean difference of the strongest and the weakest channel
+    detail      mean absolute luma difference of neighbouring pixels
     """
 
     brightness: float
@@ -152,7 +161,7 @@ class Look:
 
 
 def describe_look(picture: Tensor) -> Look:
-    """The statistics of one picture `[3, H, W]` in 0..1."""
+    """Compute the statistics of one image `[3, H, W]` in 0..1."""
     weights = torch.tensor([0.299, 0.587, 0.114], device=picture.device)
     luma = (picture * weights[:, None, None]).sum(0)
     steps = [d.abs().mean() for d in (luma.diff(dim=0), luma.diff(dim=1)) if d.numel()]

@@ -1,4 +1,4 @@
-"""A grid as pictures: what is missing is made, and a page shows what is there."""
+"""Runs the missing cells of a grid and writes its page and contact sheets."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from clipig.values.faults import found, nearest
 
 STAGE = "pictures"
 SHOWN = 20
-"""Problems of cells that are told; more say nothing new."""
+"""Maximum number of reported problems of cells; further ones mostly repeat them."""
 
 
 @dataclass(frozen=True)
 class GridRun:
-    """A grid, the cells that are wanted, how they are rated and where they are kept."""
+    """A grid with its seed, output folder, scoring and batch size."""
 
     loaded: LoadedGrid
     seed: int
@@ -40,18 +40,18 @@ class GridRun:
 
     @property
     def id(self) -> str:
-        """Keys the favourites in the browser: the same when a grid is resumed."""
+        """Key of the favourites in the browser; it does not change when a grid is resumed."""
         return f"{self.loaded.name}-{self.seed}"
 
 
 def save_run(run: GridRun, text: str) -> None:
-    """Keep the grid's text and seed in the folder. Raises `OutputError`."""
+    """Write the grid's text and seed into its folder. Raises `OutputError`."""
     atomic_write(run.folder.root / "grid.yaml", text)
     atomic_write(run.folder.root / "settings.json", json.dumps({"seed": run.seed}) + "\n")
 
 
 def stored_seed(root: Path) -> int | None:
-    """The seed of the grid that was begun in a folder, None if there is none."""
+    """Read the seed of the grid in a folder; None without a grid. Raises `OutputError`."""
     path = root / "settings.json"
     if not path.exists():
         return None
@@ -64,7 +64,20 @@ def stored_seed(root: Path) -> int | None:
 def select(
     loaded: LoadedGrid, only: Sequence[str] = (), shard: str | None = None, limit: int | None = None
 ) -> list[tuple[int, ...]]:
-    """The places that `--only`, `--shard` and `--limit` leave. Raises `UsageError`."""
+    """Select cells of a grid.
+
+    Args:
+        loaded: The grid.
+        only: Texts `AXIS=VALUE` or `AXIS=VALUE,VALUE`.
+        shard: `i/n`: the i-th of n parts, counted from 1.
+        limit: Maximum number of cells.
+
+    Returns:
+        Indices of cells, one position per axis each.
+
+    Raises:
+        UsageError: An axis or value does not exist, or `shard` is invalid.
+    """
     wanted: dict[str, set[str]] = {}
     axes = loaded.grid.axes
     for text in only:
@@ -95,7 +108,7 @@ def select(
 
 
 def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) -> list[GridCell]:
-    """The cells at these places, ready to run. Raises `ConfigError` with the faults of all."""
+    """Make the cells at `places`, ready to run. Raises `ConfigError` with the faults of all."""
     cells: list[GridCell] = []
     problems: set[Problem] = set()
     names = run.loaded.cell_names()
@@ -112,7 +125,7 @@ def make_cells(session: Session, run: GridRun, places: Sequence[Sequence[int]]) 
 
 
 def jobs_of(session: Session, cells: Sequence[GridCell]) -> list[Job]:
-    """The jobs of cells, each with the hash of its config and of the models' weights."""
+    """Make the jobs of cells. The key of a job hashes its config and the models' weights."""
     return [
         Job(c.name, c.experiment, _key("\n".join([
             dump(c.experiment), *(info.checksum for info in session.infos(c.experiment)),
@@ -126,7 +139,7 @@ def _key(text: str) -> str:
 
 
 def batches_of(jobs: Sequence[Job], run: GridRun) -> list[Batch]:
-    """Jobs in batches whose names follow from what is in them."""
+    """Divide jobs into batches whose names are derived from their jobs."""
     batches = []
     for part in chunks(jobs, run.group):
         name = _key("\n".join(f"{job.name} {job.key}" for job in part))
@@ -135,7 +148,7 @@ def batches_of(jobs: Sequence[Job], run: GridRun) -> list[Batch]:
 
 
 def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, RunRecord]:
-    """Rows of jobs that are done and have not changed since. Failed ones count as done."""
+    """Records of finished jobs, including failed ones, that have not changed since."""
     keys = {job.name: job.key for job in jobs}
     return {
         name: row for name, row in run.folder.rows(STAGE).items() if keys.get(name) == row.key
@@ -145,9 +158,9 @@ def finished(run: GridRun, jobs: Sequence[Job]) -> dict[str, RunRecord]:
 def open_batches(
     run: GridRun, jobs: Sequence[Job], again: bool = False
 ) -> tuple[list[Batch], dict[str, RunRecord]]:
-    """What is left to do, in the batches of an undisturbed run, and what is done.
+    """Batches of the jobs still to do, divided as in an uninterrupted run, and finished records.
 
-    `again` tries cells that failed once more.
+    With `again`, failed jobs count as still to do.
     """
     done = {n: r for n, r in finished(run, jobs).items() if not (again and r.error)}
     left = []
@@ -165,7 +178,7 @@ def make_grid(
     session: Session, run: GridRun, jobs: Sequence[Job], execute: Execute = execute,
     tick: Tick | None = None, again: bool = False,
 ) -> Iterator[dict[str, RunRecord]]:
-    """Make what is missing; after each batch all rows so far."""
+    """Run the missing jobs; yields the records of all finished jobs, first and per batch."""
     left, done = open_batches(run, jobs, again)
     yield done
     for batch, made in execute(session, left, tick):
@@ -178,13 +191,13 @@ def _written(run: GridRun, batch: Batch, made: Sequence[Made]) -> dict[str, RunR
 
 
 Command = Callable[[GridCell, RunRecord], str]
-"""The command line that makes a cell again."""
+"""Returns the command line that reproduces a cell."""
 
 
 def write_page(
     run: GridRun, cells: Sequence[GridCell], rows: dict[str, RunRecord], command: Command
 ) -> Path:
-    """`index.html` and `data.js`; returns the page. Cells without a row are shown as missing."""
+    """Write `index.html` and `data.js`; returns the page. Cells without a record are missing."""
     grid = run.loaded.grid
     axes = tuple(Axis(name, tuple(e.name for e in values)) for name, values in grid.axes.items())
     guides = dict.fromkeys(m.name for c in cells for m in c.experiment.model)
@@ -211,10 +224,10 @@ def _page_cell(cell: GridCell, row: RunRecord | None, command: Command) -> PageC
 def _with_configs(
     cells: Sequence[GridCell], shown: Sequence[PageCell]
 ) -> tuple[tuple[PageCell, ...], tuple[Recipe, ...]]:
-    """Cells with their own configs, and the recipes that they are changes of.
+    """Store the configs of cells as recipes and changes to them.
 
-    Configs of a grid differ in a few lines (seed, prompts): one of each length is kept
-    whole, the others as the lines that differ from it.
+    Configs of a grid differ in a few lines (seed, prompts). One of each length becomes a
+    recipe; the others are stored as the lines that differ from it.
     """
     recipes: dict[int, tuple[int, list[str]]] = {}
     found: list[PageCell] = []
@@ -231,7 +244,7 @@ def _with_configs(
 
 
 def write_sheets(run: GridRun, cells: Sequence[GridCell], rows: dict[str, RunRecord]) -> list[Path]:
-    """A contact sheet per method (the axes after the second), rows as on the page."""
+    """Write a contact sheet per method (the axes after the second), arranged as on the page."""
     axes = list(run.loaded.grid.axes.values())
     groups: dict[tuple[int, ...], list[GridCell]] = {}
     for cell in cells:

@@ -1,8 +1,10 @@
-"""Successive halving: all runs a little, the better half twice as long, and so on.
+"""Successive halving: run all candidates briefly, the better half twice as long, and so on.
 
-Jamieson and Talwalkar, "Non-stochastic best arm identification and
-hyperparameter optimization", 2016. The budget is that of one cut: as many view
-evaluations as `runs` short runs of `short_epochs` take.
+The budget equals that of a single selection: the steps of `runs` short runs of
+`short_epochs`.
+
+Source: Jamieson and Talwalkar, "Non-stochastic best arm identification and
+hyperparameter optimization", 2016.
 """
 
 from __future__ import annotations
@@ -17,18 +19,17 @@ from clipig.session import Session
 
 @dataclass(frozen=True)
 class Rung:
-    """`runs` runs that are at `steps` steps when they are rated."""
+    """A rung: `runs` runs are rated after `steps` steps."""
 
     runs: int
     steps: int
 
 
 def rungs(runs: int, top: int, short_epochs: int) -> list[Rung]:
-    """The ladder for a budget of `runs * short_epochs` steps of runs.
+    """Compute the ladder for a budget of `runs * short_epochs` run-steps.
 
-    The last rung has at least `top` runs and takes what rounding has left over;
-    the budget is never exceeded. One that is too small for the whole ladder
-    ends in a shorter one.
+    The last rung has at least `top` runs and uses the remainder of rounding. The ladder
+    never exceeds the budget, and has fewer rungs if the budget is too small for all.
     """
     counts = [runs]
     while counts[-1] >= 2 * top and counts[-1] > 1:
@@ -48,14 +49,18 @@ def rungs(runs: int, top: int, short_epochs: int) -> list[Rung]:
 
 
 def _cost(counts: list[int]) -> float:
-    """Steps of runs if the first rung makes one step, rung k another `2**(k-1)`."""
+    """Run-steps of a ladder whose first rung does 1 step and rung k another `2**(k-1)`."""
     return counts[0] + sum(count * 2.0 ** (k - 1) for k, count in enumerate(counts) if k)
 
 
 def climb(
     session: Session, ranking: Ranking, run: Execute, tell: Tell | None, tick: Tick | None
 ) -> tuple[dict[str, RunRecord], list[RunRecord], dict[str, int]]:
-    """Rows by name, the order of all runs (those that came further first), steps of each."""
+    """Run all rungs of a ranking.
+
+    Returns:
+        Records by name, all records in order (later rungs first), and steps by name.
+    """
     settings, folder = ranking.settings, ranking.folder
     ladder = rungs(len(settings.numbers), settings.top, settings.short_epochs)
     jobs = short_jobs(ranking)
@@ -91,5 +96,5 @@ def climb(
 
 
 def final_epochs(runs: int, top: int, short_epochs: int) -> int:
-    """The epochs of a run that reaches the last rung: those of the short recipe."""
+    """Epochs of a run that reaches the last rung, which are those of the short recipe."""
     return rungs(runs, top, short_epochs)[-1].steps

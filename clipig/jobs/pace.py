@@ -1,4 +1,4 @@
-"""How long many runs of a recipe take on this machine, rating included."""
+"""Estimates time and disk space of many runs of a recipe, including their rating."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from clipig.session import Session
 
 @dataclass(frozen=True)
 class Pace:
-    """Of one run: seconds of optimising and of rating, and the most its PNG can take."""
+    """Cost of one run: seconds of optimization and of rating, and maximum bytes of its PNG."""
 
     optimising: float
     rating: float
@@ -26,15 +26,20 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """All of it."""
+        """Total seconds of a run."""
         return self.optimising + self.rating
 
 
 def measure(session: Session, experiments: Sequence[Experiment], scoring: Scoring) -> Pace:
-    """The pace of settled runs of one recipe, as many as a batch has.
+    """Measure the cost per run from a few steps of each phase, without loading weights.
 
-    Makes a few steps of each phase; weights are loaded before the clock starts.
-    Raises `ConfigError` for a recipe that cannot run.
+    Args:
+        session: Loads the encoders.
+        experiments: Settled runs of one recipe, as many as a batch has.
+        scoring: How the results will be rated.
+
+    Raises:
+        ConfigError: The recipe cannot run.
     """
     runs = [e.model_copy(update={"init": Init()}) for e in experiments]
     group = session.plan(runs)[0]
@@ -55,7 +60,7 @@ def measure(session: Session, experiments: Sequence[Experiment], scoring: Scorin
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 days 5 h`."""
+    """Format a duration: `45 s`, `12 min`, `3 h 20 min`, `2 days 5 h`."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
@@ -69,7 +74,7 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """`850 kB`, `12 MB`, `1.5 GB`."""
+    """Format a number of bytes: `850 kB`, `12 MB`, `1.5 GB`."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= factor:
             value = count / factor

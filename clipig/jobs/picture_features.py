@@ -1,8 +1,8 @@
-"""Image features of many pictures, each worked out once.
+"""Computes image features of many images, each once.
 
-The cache has one small file per picture and model, named by the hash of the
-picture's bytes and by the checksum of the weights: a renamed file is known, a
-changed one is not, and no two models are ever mixed up.
+The cache has one small file per image and model, named by the hash of the image's bytes and
+the checksum of the weights. A renamed image is therefore found, a changed one is not, and
+models are never confused.
 """
 
 from __future__ import annotations
@@ -29,26 +29,31 @@ from clipig.web import cache_dir, cached_path, is_url
 SUFFIXES = frozenset((
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif", ".tga",
 ))
-"""What is taken from a folder; files that are named are tried whatever they are called."""
+"""Suffixes of images in a folder; a file that is named itself may have any suffix."""
 BATCH = 64
-_VERSION = 1  # of the way from a file to a feature
+_VERSION = 1  # of the computation from file to feature; a new number invalidates the cache
 
 
 @dataclass(frozen=True)
 class Features:
-    """Pictures that could be read, with their features `[N, D]` (unit rows, float32, CPU)."""
+    """Names of readable images, with features `[N, D]` (unit rows, float32, on the CPU)."""
 
     names: tuple[str, ...]
     rows: Tensor
     problems: tuple[tuple[str, str], ...]
     hits: int = 0
-    """how many came from the cache"""
+    """number of features from the cache"""
 
 
 def expand(sources: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
-    """Files, folders (with all below), globs and addresses as single pictures, in order, once each.
+    """Expand sources to single images.
 
-    The second list says which sources led to nothing, and why.
+    Args:
+        sources: Files, folders (searched recursively), globs and addresses.
+
+    Returns:
+        Paths and addresses in order, without duplicates, and pairs (source, reason) for
+        sources without images.
     """
     found: dict[str, None] = {}
     problems = []
@@ -81,12 +86,12 @@ def _is_picture(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class FeatureCache:
-    """Features on disk. `root` None keeps nothing."""
+    """Image features on disk. If `root` is None, nothing is stored."""
 
     root: Path | None = field(default_factory=lambda: cache_dir() / "features")
 
     def path(self, info: EncoderInfo, digest: str) -> Path | None:
-        """Where a feature is or would be; None for models without a checksum."""
+        """Path of a feature, existing or not; None for models without a checksum."""
         if self.root is None or not info.checksum:
             return None
         model = hashlib.sha256(
@@ -95,7 +100,7 @@ class FeatureCache:
         return self.root / model / digest[:2] / f"{digest}.f32"
 
     def get(self, info: EncoderInfo, digest: str) -> Tensor | None:
-        """The feature of a picture, if it is there and whole."""
+        """Read the feature `[D]` of an image; None if it is missing or damaged."""
         path = self.path(info, digest)
         if path is None:
             return None
@@ -109,7 +114,7 @@ class FeatureCache:
         return torch.from_numpy(row) if np.isfinite(row).all() else None
 
     def put(self, info: EncoderInfo, digest: str, row: Tensor) -> None:
-        """Keep a feature; a cache that cannot be written is no reason to stop."""
+        """Store a feature `[D]`. An unwritable cache is ignored."""
         path = self.path(info, digest)
         if path is None:
             return
@@ -120,7 +125,7 @@ class FeatureCache:
 
 @dataclass(frozen=True)
 class _Opened:
-    """One picture on its way: its hash, and its feature or its pixels."""
+    """An opened image: its hash, and its cached feature, its pixels or a problem."""
 
     name: str
     digest: str = ""
@@ -136,10 +141,17 @@ def picture_features(
     tick: Callable[[int], None] | None = None,
     threads: int = 0,
 ) -> Features:
-    """The features of pictures: the middle square, scaled to the encoder's size.
+    """Compute the features of images, of the middle square scaled to the encoder's size.
 
-    Pictures are decoded by several threads while the encoder works. What cannot
-    be read is reported and left out.
+    Several threads decode images while the encoder runs. Unreadable images are omitted
+    and listed in `problems`.
+
+    Args:
+        encoder: The encoder.
+        names: Paths and addresses.
+        cache: Where features are stored; None: the user's cache folder.
+        tick: Called with the number of further images done.
+        threads: Number of decoding threads; 0: chosen by the number of cores.
     """
     cache = cache if cache is not None else FeatureCache()
     kept: list[str] = []
@@ -171,7 +183,7 @@ def picture_features(
 def _ahead(
     pool: ThreadPoolExecutor, info: EncoderInfo, names: Sequence[str], cache: FeatureCache
 ) -> Iterator[list[_Opened]]:
-    """Batches of opened pictures; the next batch is being decoded while one is used."""
+    """Yield batches of opened images; the next batch is decoded while one is used."""
     def begin(i: int) -> list[object]:
         return [pool.submit(_open, n, info, cache) for n in names[i : i + BATCH]]
 
@@ -196,7 +208,7 @@ def _open(name: str, info: EncoderInfo, cache: FeatureCache) -> _Opened:
 
 
 def _digest(path: Path) -> str:
-    """The hash of a picture's file; "" for what is none: `load_image` finds the words for it."""
+    """SHA-256 of an image file, "" if it is no file (`load_image` then reports the fault)."""
     return file_sha256(path) if path.is_file() else ""
 
 

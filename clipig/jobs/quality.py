@@ -1,9 +1,8 @@
-"""How good a picture is, by numbers that did not guide it.
+"""Measures the quality of images by values that did not guide them.
 
-The similarity of the guiding model is no measure: noise that it likes scores
-higher than any photograph. A model that did not guide the picture (the judge)
-sees through that, and what the picture looks like to no model at all is told by
-its spectrum, its variation, its colours and its edges.
+The similarity of the guiding encoder is no measure of quality: it rates adversarial noise
+higher than any photograph. A held-out encoder (the judge) does not, and statistics of
+spectrum, variation, colours and edges need no encoder at all.
 
     rows = score(pictures, texts, judge, candidates)
 """
@@ -22,21 +21,21 @@ from clipig.encoders.protocol import Encoder
 from clipig.ops.kernels.resizing import resize
 
 SIDE = 128
-"""Statistics are taken at this size, so that pictures of different sizes compare."""
+"""Side to which images are resized for statistics, so that different sizes compare."""
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class QualityRow:
-    """The measures of one picture.
+    """Quality measures of one image.
 
-    similarity   100 * cosine of picture and text, by the judge
-    rank         place of the text among all candidates, 1 is best
+    similarity   100 * cosine of image and text, by the judge
+    rank         rank of the text among all candidates, 1 is best
     of           number of candidates
     reciprocal   1 / rank
-    nearest      the candidate that the judge finds most similar
-    slope        of log amplitude over log frequency; photographs are near -1,
-                 white noise is 0, a blurred picture is below -2
+    nearest      the candidate that is most similar for the judge
+    slope        slope of log amplitude over log frequency: near -1 for photographs,
+                 0 for white noise, below -2 for blurred images
     variation    mean absolute difference of neighbouring pixels
     saturation   mean absolute distance of the channels from their mean
     sharpness    root mean square of the Laplacian of the brightness
@@ -54,7 +53,7 @@ class QualityRow:
     sharpness: float
 
     def as_dict(self) -> dict[str, object]:
-        """For a CSV or JSON file."""
+        """All values by name, for a CSV or JSON file."""
         return asdict(self)
 
 
@@ -62,14 +61,17 @@ def score(
     pictures: Sequence[Tensor] | Tensor, texts: Sequence[str], judge: Encoder,
     candidates: Sequence[str] = (),
 ) -> list[QualityRow]:
-    """Measure pictures by the text that each was made from.
+    """Measure images by the text from which each was made.
 
-    `pictures`: one `[3, H, W]` in 0..1 per text, of any sizes. `judge` should not
-    have guided them. `candidates` are the texts among which the true one is
-    looked for; the texts themselves are always among them.
+    Args:
+        pictures: One `[3, H, W]` in 0..1 per text, of any sizes.
+        texts: The true text of each image.
+        judge: An encoder that did not guide the images.
+        candidates: Texts among which the true text is ranked, besides `texts`.
 
-    Raises `ValueError` if the numbers of pictures and texts differ, and
-    `EncoderError` for a text that the judge cannot take.
+    Raises:
+        ValueError: The numbers of images and texts differ.
+        EncoderError: The judge cannot encode a text.
     """
     if len(pictures) != len(texts):
         raise ValueError(f"{len(pictures)} pictures, {len(texts)} texts")
@@ -93,10 +95,10 @@ def score(
 def similarities(
     pictures: Sequence[Tensor] | Tensor, texts: Sequence[str], judge: Encoder
 ) -> Tensor:
-    """100 * cosine of B pictures and P texts, `[B, P]`, on the CPU.
+    """100 * cosine of B images and P texts, `[B, P]` on the CPU.
 
-    Pictures are resized to the judge's input; the aspect ratio is not kept, as
-    in the run that made them.
+    Images are resized to the judge's input size without keeping the aspect ratio, as in
+    the run that made them.
     """
     side = judge.info.size
     rows = []
@@ -114,7 +116,7 @@ def similarities(
 
 
 def statistics(pictures: Tensor) -> dict[str, Tensor]:
-    """All statistics of pictures `[B, 3, H, W]` in 0..1, each `[B]`; see `QualityRow`."""
+    """Compute all statistics of images `[B, 3, H, W]` in 0..1, each `[B]`; see `QualityRow`."""
     fitted = resize(pictures.float(), (SIDE, SIDE)).clamp(0, 1)
     return {
         "slope": spectrum_slope(fitted),
@@ -125,7 +127,7 @@ def statistics(pictures: Tensor) -> dict[str, Tensor]:
 
 
 def brightness(pictures: Tensor) -> Tensor:
-    """Luma of Rec. 601, `[B, H, W]` for `[B, 3, H, W]`."""
+    """Luma of Rec. 601: `[B, 3, H, W]` to `[B, H, W]`."""
     weights = pictures.new_tensor([0.299, 0.587, 0.114])
     return torch.einsum("c,bchw->bhw", weights, pictures)
 
@@ -133,10 +135,9 @@ def brightness(pictures: Tensor) -> Tensor:
 def spectrum_slope(pictures: Tensor) -> Tensor:
     """Exponent a of the amplitude spectrum f^a of the brightness, `[B]`.
 
-    The picture, less its mean, is faded out by a Hann window; squared amplitudes are
-    averaged over rings of equal frequency, and a line is fitted to their
-    logarithms from 4 waves per picture to half the highest frequency, each
-    octave weighing the same.
+    The image minus its mean is multiplied by a Hann window, squared amplitudes are averaged
+    over rings of equal frequency, and a line is fitted to their logarithms, from 4 waves
+    per image to half the maximum frequency, with equal weight per octave.
     """
     light = brightness(pictures)
     height, width = light.shape[-2:]
@@ -163,7 +164,7 @@ def spectrum_slope(pictures: Tensor) -> Tensor:
 
 
 def total_variation(pictures: Tensor) -> Tensor:
-    """Mean absolute difference to the right and lower neighbours, `[B]`."""
+    """Mean absolute difference of right and lower neighbours, `[B]`."""
     right = pictures.diff(dim=-1).abs().mean((1, 2, 3))
     down = pictures.diff(dim=-2).abs().mean((1, 2, 3))
     return (right + down) / 2
@@ -185,7 +186,7 @@ def sharpness(pictures: Tensor) -> Tensor:
 def interval(
     values: Sequence[float], confidence: float = 0.95, rounds: int = 2000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """Mean and its bootstrap interval (percentiles of means of resampled values)."""
+    """Mean, lower and upper limit of its bootstrap interval (percentiles of resampled means)."""
     data = torch.tensor(list(values), dtype=torch.float64)
     if not len(data):
         return math.nan, math.nan, math.nan

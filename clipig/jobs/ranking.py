@@ -1,11 +1,11 @@
-"""Many short runs, few of them finished: the article's ranking as a function.
+"""The article's ranking as a function: many short runs, of which the best are finished.
 
     ranking = Ranking(settings, short, final, folder)
     ranked = rank(session, ranking)
 
-Two stages (short runs, finals), or several rungs of runs before the finals
-(`halving`). Everything is written to the folder batch by batch, and a call on
-a folder that has some of it already makes only the rest.
+A ranking has two stages (short runs, finals), or several rungs before the finals
+(`halving`). Results are written to the folder batch by batch; a later call with the same
+folder runs only the missing batches.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ from clipig.session import Session
 
 @dataclass(frozen=True)
 class Ranked:
-    """What a ranking found: rows by name, `best` and `worst` are names in order."""
+    """Result of a ranking: records by name; `best` and `worst` hold names in order."""
 
     short: dict[str, RunRecord]
     final: dict[str, RunRecord]
     best: tuple[str, ...]
     worst: tuple[str, ...]
     steps: dict[str, int]
-    """after how many steps each short picture was rated"""
+    """number of steps after which each short run was rated"""
 
 
 def choose(
     ranking: Ranking, ordered: Sequence[RunRecord]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The best and the worst of rows that are in order; nobody is both."""
+    """Names of the best and of the worst of ordered records, without overlap."""
     names = [row.name for row in ordered]
     best = names[: ranking.settings.top]
     rest = names[len(best) :]
@@ -57,7 +57,15 @@ def rank(
     session: Session, ranking: Ranking, run: Execute = execute,
     tell: Tell | None = None, tick: Tick | None = None,
 ) -> Ranked:
-    """Make what is missing of a ranking and say how it ended."""
+    """Run the missing batches of a ranking.
+
+    Args:
+        session: Loads the encoders.
+        ranking: Settings, recipes and folder.
+        run: Runs batches, in this process or on a cluster.
+        tell: Called at the beginning of each stage.
+        tick: Called with the number of further run-steps done.
+    """
     if ranking.settings.halving:
         short, ordered, steps = climb(session, ranking, run, tell, tick)
     else:

@@ -1,4 +1,4 @@
-"""What a ranking leaves to look at: a table, a contact sheet and a page."""
+"""Writes the report of a ranking: a table, a contact sheet and a page."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ WIDE = 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """How one score predicts another over n runs: rank and linear correlation.
+    """Rank and linear correlation of two scores over `runs` runs.
 
-    `low` and `high` bound the rank correlation (bootstrap, 95 %).
+    `low` and `high` are the limits of the rank correlation (bootstrap, 95 %).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Agreement:
 
 
 def agreement(name: str, x: Sequence[float], y: Sequence[float]) -> Agreement | None:
-    """The correlation of two lists of scores; None for fewer than 5 or for constant ones."""
+    """Correlate two lists of scores; None for fewer than 5 scores or constant ones."""
     if len(x) < 5 or len(set(x)) < 2 or len(set(y)) < 2:
         return None
     a, b = torch.tensor(x, dtype=torch.float64), torch.tensor(y, dtype=torch.float64)
@@ -67,7 +67,7 @@ def agreement(name: str, x: Sequence[float], y: Sequence[float]) -> Agreement | 
 
 
 def _ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks of rows `[B, n]`; equal values share the mean of their ranks."""
+    """Ranks along the rows of `[B, n]`; equal values share the mean of their ranks."""
     below = (values[:, :, None] > values[:, None, :]).sum(-1)
     equal = (values[:, :, None] == values[:, None, :]).sum(-1)
     return below + (equal - 1) / 2.0
@@ -79,7 +79,7 @@ def _correlation(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def agreements(ranked: Ranked) -> list[Agreement]:
-    """Every pair of a short score and a final score."""
+    """Correlations of every short score with every final score."""
     found = []
     for x_name, x in (("fresh", "fresh"), ("held_out", "held_out")):
         for y_name, y in (("fresh", "fresh"), ("held_out", "held_out")):
@@ -100,7 +100,7 @@ def _words(score: str) -> str:
 
 
 def table(ranking: Ranking, ranked: Ranked) -> str:
-    """The article's table, as text."""
+    """The article's table as text."""
     lines = []
     for title, names in (("best", ranked.best), ("worst", ranked.worst)):
         if names:
@@ -127,7 +127,7 @@ def _show(value: float | None) -> str:
 
 
 def write_csv(ranking: Ranking, ranked: Ranked) -> None:
-    """`ranking.csv`, best candidate first."""
+    """Write `ranking.csv`, best candidate first. Raises `OutputError`."""
     order = sorted(
         ranked.short.values(),
         key=lambda r: (-ranked.steps[r.name], -(score_of(ranking, r) or -math.inf), r.name),
@@ -155,7 +155,7 @@ def _cell(value: object) -> str:
 
 
 def command_of(ranking: Ranking, row: RunRecord, final: bool) -> str:
-    """The command that makes one picture again."""
+    """Command line that reproduces one image."""
     root = ranking.folder.root
     recipe = root / ("final.yaml" if final else "short.yaml")
     words = ["clipig", "run", str(recipe), "--seed", str(row.seed)]
@@ -167,7 +167,7 @@ def command_of(ranking: Ranking, row: RunRecord, final: bool) -> str:
 
 
 def write_report(ranking: Ranking, ranked: Ranked, command: str) -> None:
-    """CSV, contact sheet and page. Raises `OutputError` or `ImageError`."""
+    """Write CSV, contact sheet and page. Raises `OutputError` or `ImageError`."""
     write_csv(ranking, ranked)
     write_contact_sheet(ranking, ranked)
     settings = ranking.settings
@@ -219,7 +219,7 @@ def _candidate(ranking: Ranking, ranked: Ranked, row: RunRecord) -> Candidate:
 
 
 def write_contact_sheet(ranking: Ranking, ranked: Ranked) -> None:
-    """The finals over their candidates in one PNG."""
+    """Write a PNG that shows the finals below their candidates."""
     names = (*ranked.best, *ranked.worst)
     root = ranking.folder.root
     finals = [ranked.final[n] for n in names if n in ranked.final and ranked.final[n].picture]
@@ -234,7 +234,7 @@ def write_contact_sheet(ranking: Ranking, ranked: Ranked) -> None:
                 pictures.append(_picture(root / row.picture))
                 score = _show(score_of(ranking, row)).strip()
                 labels.append(f"#{int(row.name)} {title} {score}")
-            if i:  # the last line may be shorter than the first
+            if i:  # fill the last line, which may be shorter than the first
                 pictures += [_picture(None)] * (WIDE - len(part))
                 labels += [""] * (WIDE - len(part))
     sheet = contact_sheet(pictures, labels, columns=min(len(finals), WIDE), cell=192)
@@ -242,7 +242,7 @@ def write_contact_sheet(ranking: Ranking, ranked: Ranked) -> None:
 
 
 def _picture(path: Path | None) -> torch.Tensor:
-    """A picture, or white where there is none."""
+    """Load an image; white if there is none or it cannot be read."""
     if path is not None:
         with contextlib.suppress(ClipigError):
             return load_image(path)

@@ -1,4 +1,4 @@
-"""How like texts and reference pictures pictures are, by one model or several."""
+"""Rates images by their similarity to texts and reference images, with one or more models."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from clipig.web import is_url
 
 @dataclass(frozen=True)
 class Column:
-    """What pictures are compared with: a text or a reference picture, by a model."""
+    """A text or reference image (`kind`: text or image) with which a model compares images."""
 
     label: str
     model: str
     kind: str
 
     def title(self, several: bool) -> str:
-        """The heading; with the model if there are several."""
+        """Heading of the column, including the model if there are several."""
         return f"{self.label} [{self.model}]" if several else self.label
 
 
 @dataclass(frozen=True)
 class ImageRating:
-    """Similarities (100 * cosine) of pictures: one row each, one number per column."""
+    """Similarities (100 * cosine): one row per image, one value per column."""
 
     names: tuple[str, ...]
     columns: tuple[Column, ...]
@@ -50,7 +50,7 @@ class ImageRating:
 
     @property
     def titles(self) -> tuple[str, ...]:
-        """The headings of the columns."""
+        """Headings of the columns."""
         several = len({c.model for c in self.columns}) > 1
         return tuple(c.title(several) for c in self.columns)
 
@@ -63,11 +63,20 @@ def rate(
     cache: FeatureCache | None = None,
     tick: Callable[[int], None] | None = None,
 ) -> ImageRating:
-    """Rate pictures (files or addresses) by texts and reference pictures.
+    """Rate images by texts and reference images; unreadable images are listed in the result.
 
-    What is no picture is reported in the result. Raises `UsageError` if there
-    is nothing to compare with, `ImageError` for a reference that cannot be
-    read, `EncoderError` for a text that a model cannot take.
+    Args:
+        encoders: The models.
+        names: Paths and addresses of the images.
+        texts: Texts to compare with.
+        references: Paths and addresses of reference images.
+        cache: Cache of image features; None: the user's.
+        tick: Called with the number of further images done.
+
+    Raises:
+        UsageError: There is neither a text nor a reference.
+        ImageError: A reference cannot be read.
+        EncoderError: A model cannot encode a text.
     """
     if not texts and not references:
         raise UsageError("nothing to compare with: give --text or --image")
@@ -90,7 +99,7 @@ def rate(
         problems.update(found.problems)
         hits += found.hits
         scores = 100 * found.rows @ torch.cat(targets).T
-        if encoder.info.zero:  # SigLIP: its texts are as comparable with images as CLIP's
+        if encoder.info.zero:  # SigLIP: makes its texts as comparable with images as CLIP's
             count = len(texts)
             scores[:, :count] *= encoder.info.scale / 100
             scores[:, :count] += encoder.info.zero
@@ -101,9 +110,10 @@ def rate(
 
 
 def sorted_by(rating: ImageRating, column: int) -> ImageRating:
-    """The rating in the order of a column, counted from 1; negative is descending.
+    """Sort a rating by a column, counted from 1; a negative number sorts descending.
 
-    Raises `UsageError` for a column that is not there.
+    Raises:
+        UsageError: The column does not exist.
     """
     if not 1 <= abs(column) <= len(rating.columns):
         raise UsageError(
@@ -121,7 +131,7 @@ def sorted_by(rating: ImageRating, column: int) -> ImageRating:
 
 
 def extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> ImageRating:
-    """The rating of the best and the worst images of a column only; all if both are 0."""
+    """Reduce a rating to the best and worst images of a column; no change if both are 0."""
     if not best and not worst:
         return rating
     down = sorted_by(rating, -abs(column))
@@ -133,7 +143,7 @@ def extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> Ima
 
 
 def as_table(rating: ImageRating) -> str:
-    """An aligned table with one line per picture, columns numbered."""
+    """Format as an aligned table with one line per image and numbered columns."""
     titles = rating.titles
     lines = [f"{i}: {title}" for i, title in enumerate(titles, 1)]
     width = max([len(n) for n in rating.names] + [5])
@@ -144,7 +154,7 @@ def as_table(rating: ImageRating) -> str:
 
 
 def as_summary(rating: ImageRating) -> str:
-    """Mean, deviation, least and greatest of each column."""
+    """Format mean, deviation, minimum and maximum of each column."""
     lines = []
     columns = zip(*rating.scores, strict=True)
     for i, (title, values) in enumerate(zip(rating.titles, columns, strict=True), 1):
@@ -158,7 +168,7 @@ def as_summary(rating: ImageRating) -> str:
 
 
 def as_extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> str:
-    """The article's tables: the best and the worst pictures of a column."""
+    """Format the article's tables: the best and the worst images of a column."""
     place = abs(column)
     down = sorted_by(rating, -place)
     pairs = [(n, row[place - 1]) for n, row in zip(down.names, down.scores, strict=True)]
@@ -173,7 +183,7 @@ def as_extremes(rating: ImageRating, best: int, worst: int, column: int = 1) -> 
 
 
 def as_csv(rating: ImageRating) -> str:
-    """Comma separated, with a line of headings."""
+    """Format as CSV with a line of headings."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["image", *map(csv_cell, rating.titles)])
@@ -183,7 +193,7 @@ def as_csv(rating: ImageRating) -> str:
 
 
 def as_json(rating: ImageRating) -> str:
-    """All of it as JSON."""
+    """Format as JSON."""
     return json.dumps({
         "columns": [
             {"label": c.label, "model": c.model, "kind": c.kind} for c in rating.columns
@@ -197,7 +207,7 @@ def as_json(rating: ImageRating) -> str:
 
 
 def write_rating_page(folder: Path, rating: ImageRating, title: str, command: str) -> Path:
-    """`index.html` with thumbnails in the folder; returns the page."""
+    """Write `index.html` with thumbnails and images into the folder; returns the page."""
     pictures = [
         show_picture(folder, name, place, row)
         for place, (name, row) in enumerate(zip(rating.names, rating.scores, strict=True))
@@ -212,9 +222,9 @@ def write_rating_page(folder: Path, rating: ImageRating, title: str, command: st
 def show_picture(
     folder: Path, name: str, place: int, scores: tuple[float | None, ...] = (), note: str = ""
 ) -> PageImage:
-    """An image on a page: a thumbnail and the file itself, both beside the page.
+    """Put an image and its thumbnail beside a page.
 
-    The page can be moved: it refers to nothing outside its folder.
+    The page refers to no file outside its folder, so the folder can be moved.
     """
     thumb = folder / "thumbs" / f"{place:05d}.jpg"
     thumb.parent.mkdir(parents=True, exist_ok=True)
@@ -235,7 +245,7 @@ def show_picture(
 
 
 def _link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the system has no hard links."""
+    """Create a hard link to a file, or a copy where the system has no hard links."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,4 +1,4 @@
-"""Pictures among themselves: near-duplicates, neighbours, clusters, by image features."""
+"""Finds near-duplicates, neighbours and clusters of images by their features."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor
 from clipig.errors import UsageError
 
 _MOST = 12
-"""Greatest number of clusters that is tried if none is asked for."""
+"""Maximum number of clusters that is tried if none is given."""
 
 
 @dataclass(frozen=True)
 class ImagePair:
-    """Two pictures, by their places, and their similarity (100 * cosine)."""
+    """Indices of two images, and their similarity (100 * cosine)."""
 
     first: int
     second: int
@@ -24,7 +24,7 @@ class ImagePair:
 
 
 def near_duplicates(rows: Tensor, above: float) -> list[ImagePair]:
-    """All pairs of unit rows `[N, D]` that are at least so similar, the most alike first."""
+    """All pairs of unit rows `[N, D]` with a similarity of at least `above`, highest first."""
     found = []
     for start in range(0, len(rows), 1024):
         block = 100 * rows[start : start + 1024] @ rows.T
@@ -35,7 +35,7 @@ def near_duplicates(rows: Tensor, above: float) -> list[ImagePair]:
 
 
 def neighbours(rows: Tensor, count: int) -> list[list[ImagePair]]:
-    """For each row its nearest other rows, the nearest first."""
+    """The `count` nearest other rows of each unit row `[N, D]`, nearest first."""
     count = min(count, len(rows) - 1)
     found: list[list[ImagePair]] = []
     for start in range(0, len(rows), 1024):
@@ -49,10 +49,18 @@ def neighbours(rows: Tensor, count: int) -> list[list[ImagePair]]:
 
 
 def clusters(rows: Tensor, count: int | None = None, seed: int = 0) -> list[list[int]]:
-    """Places of the rows by cluster, the largest cluster first, the most typical row first.
+    """Cluster unit rows by k-means of scikit-learn.
 
-    k-means of scikit-learn on unit rows; without `count` the number with the
-    best silhouette (2 to 12) is taken. Raises `UsageError` without the extra.
+    Args:
+        rows: Unit rows `[N, D]`.
+        count: Number of clusters; None: that with the best silhouette, from 2 to 12.
+        seed: Seed of k-means.
+
+    Returns:
+        Row indices by cluster: the largest cluster first, the most typical row first.
+
+    Raises:
+        UsageError: The extra `cluster` is not installed, or `count` is out of range.
     """
     try:
         from sklearn.cluster import KMeans

@@ -1,7 +1,7 @@
-"""The stages of a ranking as batches: short runs, finals, and which of their rows are best.
+"""Stages of a ranking as batches: jobs of short and final runs, and the order of their records.
 
-What `ranking` and `halving` share: settings and recipes, their jobs, and the folder that keeps
-the result of each batch.
+`ranking` and `halving` share this module: settings and recipes, their jobs, and the folder
+with the results of each batch.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from clipig.session import Session
 from clipig.values.numbers import constant
 
 Tell = Callable[[str, int], None]
-"""Called at the beginning of a stage with its name and its steps of runs."""
+"""Called at the beginning of a stage with its name and its number of run-steps."""
 
 SHORT, FINAL = "short", "final"
 
 
 @dataclass(frozen=True)
 class RankSettings:
-    """What a ranking does, apart from its two recipes.
+    """Settings of a ranking, besides its two recipes.
 
-    `only` names runs to make instead of all; `group` is the number of runs per
-    batch; `by` says which score decides (`fresh` or `held-out`); `weights` are
-    the checksums of the models, which a resume must find again.
+    `only` lists run numbers to run instead of all. `group` is the number of runs per batch.
+    `by` is the deciding score (`fresh` or `held-out`). `weights` holds the checksums of the
+    models, which a resume compares.
     """
 
     name: str
@@ -58,13 +58,13 @@ class RankSettings:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """The runs that are made."""
+        """Numbers of the runs to run."""
         return self.only or tuple(range(self.runs))
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Settings, the recipe of the short runs, that of the finals, and where they are kept."""
+    """Settings, recipes of the short and of the final runs, and the output folder."""
 
     settings: RankSettings
     short: Experiment
@@ -73,22 +73,22 @@ class Ranking:
 
     @property
     def scoring(self) -> Scoring:
-        """Short and final pictures are seen alike: as the final recipe ends."""
+        """Rates short and final images over the same views, those of the final recipe's end."""
         return Scoring(self.final, self.settings.views, self.settings.judge)
 
 
 def run_name(number: int) -> str:
-    """The file name of a run."""
+    """Name of a run in file names."""
     return f"{number:04d}"
 
 
 def run_seed(seed: int, number: int) -> int:
-    """The seed of a run, as `clipig run` derives it for `runs`."""
+    """Seed of a run, derived as by `clipig run` for `runs`."""
     return seed if number == 0 else derive_seed(seed, number)
 
 
 def save_ranking(ranking: Ranking) -> None:
-    """Write settings and recipes, which is all that a resume needs. Raises `OutputError`."""
+    """Write settings and recipes, which suffice for a resume. Raises `OutputError`."""
     root = ranking.folder.root
     atomic_write(root / "short.yaml", dump(ranking.short, "The short runs of a ranking."))
     atomic_write(root / "final.yaml", dump(ranking.final, "The final runs of a ranking."))
@@ -96,7 +96,7 @@ def save_ranking(ranking: Ranking) -> None:
 
 
 def load_ranking(root: Path) -> Ranking:
-    """The ranking that was begun in a folder. Raises `OutputError` if there is none."""
+    """Load the ranking that was begun in a folder. Raises `OutputError` if there is none."""
     path = root / "settings.json"
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -112,7 +112,7 @@ def load_ranking(root: Path) -> Ranking:
 
 
 def short_jobs(ranking: Ranking) -> list[Job]:
-    """The short runs, each with its seed."""
+    """Jobs of the short runs, each with its seed."""
     return [
         Job(run_name(n), ranking.short.model_copy(update={
             "seed": run_seed(ranking.settings.seed, n), "runs": 1,
@@ -122,7 +122,7 @@ def short_jobs(ranking: Ranking) -> list[Job]:
 
 
 def final_job(ranking: Ranking, row: RunRecord) -> Job:
-    """The final run of a candidate: from its picture, or the whole recipe from its seed."""
+    """Job of a candidate's final run, from its image, or with `restart` from its seed."""
     update: dict[str, object] = {"seed": row.seed, "runs": 1}
     if not ranking.settings.restart:
         picture = ranking.folder.root / row.picture
@@ -131,7 +131,7 @@ def final_job(ranking: Ranking, row: RunRecord) -> Job:
 
 
 def from_picture(path: str) -> Init:
-    """A start from a picture, its colours kept."""
+    """Init from an image without changing its colours."""
     return Init(mean=constant(0.0, 0.0, 0.0), std=constant(1.0, 1.0, 1.0), image=path)
 
 
@@ -139,7 +139,7 @@ def make_rest(
     session: Session, folder: Folder, stage: str, batches: Sequence[Batch],
     run: Execute = execute, tick: Tick | None = None,
 ) -> dict[str, RunRecord]:
-    """All rows of a stage; the batches that are not complete are made."""
+    """Run the incomplete batches of a stage; returns the records of all its jobs by name."""
     done = folder.rows(stage)
     missing = [b for b in batches if any(job.name not in done for job in b.jobs)]
     if tick is not None:
@@ -154,7 +154,7 @@ def batches_of(
     jobs: Sequence[Job], ranking: Ranking, until: int | None = None,
     states: dict[str, State] | None = None, keep: bool = False,
 ) -> list[Batch]:
-    """Jobs in batches with names that do not depend on what is done already."""
+    """Divide jobs into batches whose names do not depend on which jobs are finished."""
     parts = chunks(jobs, ranking.settings.group)
     return [
         Batch(f"{i:05d}", part, ranking.scoring, until,
@@ -164,11 +164,11 @@ def batches_of(
 
 
 def score_of(ranking: Ranking, row: RunRecord) -> float | None:
-    """The score that decides."""
+    """The deciding score of a record, None if it is missing."""
     return row.held_out if ranking.settings.by == "held-out" else row.fresh
 
 
 def in_order(ranking: Ranking, rows: Sequence[RunRecord]) -> list[RunRecord]:
-    """The rows that have a score, best first."""
+    """Records with a score, best first."""
     scored = [(score, row) for row in rows if (score := score_of(ranking, row)) is not None]
     return [row for _, row in sorted(scored, key=lambda pair: (-pair[0], pair[1].name))]
