@@ -1,8 +1,8 @@
-"""The command line: one module per command, loaded when it is called.
+"""The command line: one module per command, imported when the command is called.
 
-`main` is the only place that catches: a fault of the user becomes one message on
-stderr and exit code 2, an interruption exit code 130. Everything else that
-escapes is a defect and shows its traceback.
+Only `main` catches exceptions. A fault of the user becomes one message on stderr and exit
+code 2, an interruption exit code 130. Any other exception is a defect and shows its
+traceback.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ COMMANDS = {
 
 
 _STREAM_FAULTS = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT)
-"""What a stream says that takes no more: a full disk, `/dev/full`."""
+"""Error codes of a stream that accepts no more data, for example on a full disk."""
 
 
 class Commands(click.Group):
@@ -74,7 +74,7 @@ class Commands(click.Group):
 
 
 def _meant(name: str) -> str:
-    """What somebody may have meant who named something else than a command."""
+    """Hint for a word that is not a command: the right command for it, or a similar one."""
     from clipig.cli.options import PICTURES
     from clipig.config.sources import is_config
     from clipig.values.faults import nearest
@@ -102,20 +102,20 @@ def _show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int,
     file: TextIO | None = None, line: str | None = None,
 ) -> None:
-    """Warnings meant for users as one line; others are the business of developers."""
+    """Print warnings for users as one line, and hide those for developers."""
     if issubclass(category, UserWarning):
         click.echo(f"note: {message}", err=True)
 
 
 def main(args: list[str] | None = None) -> None:
-    """The program `clipig`.
+    """Run the program `clipig`.
 
-    SIGTERM (a cluster's "time is up") and SIGHUP (a closed terminal) end it like Ctrl-C,
-    unless the caller ignores them, as nohup does.
+    SIGTERM (a cluster's time limit) and SIGHUP (a closed terminal) end it like Ctrl-C,
+    unless the calling process ignores them, as nohup does.
     """
-    # read by OpenMP when torch is imported: threads that wait by spinning make a run on a
-    # machine that others use, too, ten times slower and more; spinning for some microseconds
-    # only, then sleeping, costs nothing there and is as fast where nobody else works
+    # OpenMP reads these when torch is imported. On a machine with other load, threads that
+    # spin while waiting make a run ten times slower or worse. Spinning for some microseconds
+    # and then sleeping avoids that, and is as fast on an idle machine.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -124,7 +124,7 @@ def main(args: list[str] | None = None) -> None:
     warnings.showwarning = _show_warning
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # no SIGHUP on Windows
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, signal.default_int_handler)
     try:
@@ -152,5 +152,5 @@ def main(args: list[str] | None = None) -> None:
         if e.errno not in _STREAM_FAULTS or e.filename is not None:
             raise
         click.echo(f"clipig: the output cannot be written: {reason(e)}", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left in the buffer goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # discards the rest of the buffer
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""`clipig bench`: how fast this machine is, against the encoder alone."""
+"""`clipig bench`: measures the speed of this machine relative to the encoder alone."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def command(
 
 
 def table(report: Report) -> list[str]:
-    """The report as lines of text."""
+    """Format the report as lines of text."""
     one = report.one
     peak = f"{report.peak / 1e9:,.0f} GFLOP/s"
     share = f"{report.share:.0%} of {peak}" if report.share else f"unknown (peak {peak})"

@@ -1,4 +1,4 @@
-"""`clipig bridge`: the statistics that `bridge_by` needs, for any encoder."""
+"""`clipig bridge`: computes the statistics that `bridge_by` needs, for any encoder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipig doctor`: does everything that is needed work here?"""
+"""`clipig doctor`: checks the installation, devices and models."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def command(model: str | None) -> None:
 
 
 def _check_model(name: str) -> None:
-    """Load a model, let it name drawn images, and time a step."""
+    """Load a model, let it classify drawn images, and time a step."""
     import time
 
     import torch

@@ -1,4 +1,4 @@
-"""`clipig run --dry-run`: the plan in words, and what it will cost."""
+"""`clipig run --dry-run`: prints the plan and its estimated cost."""
 
 from __future__ import annotations
 

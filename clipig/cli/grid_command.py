@@ -1,4 +1,4 @@
-"""`clipig grid`: a picture for each combination of some lists, and a page to browse them."""
+"""`clipig grid`: makes a picture for each combination of lists, and a page to browse them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clipig.session import Session
 
 REFRESH = 30.0
-"""Seconds between two versions of the page while the grid is being made."""
+"""Seconds between two updates of the page while cells are running."""
 
 
 @click.command(short_help="Make a picture for each combination of some lists.")
@@ -80,7 +80,7 @@ def command(**options: object) -> None:
 
 @dataclass(frozen=True)
 class GridOptions(Many):
-    """The command line's options."""
+    """Options of `clipig grid`."""
 
     grid: str
     only: tuple[str, ...]
@@ -94,7 +94,7 @@ class GridOptions(Many):
 
     @property
     def changes(self) -> list[str]:
-        """The options that change keys of every cell, as overrides."""
+        """Options that change keys of every cell, as overrides `KEY=VALUE`."""
         found = list(self.overrides)
         if self.epochs is not None:
             found.append(f"epochs={self.epochs}")
@@ -112,7 +112,7 @@ class GridOptions(Many):
 
 
 def start(options: GridOptions) -> None:
-    """Make a grid, or go on with one."""
+    """Run a new grid or resume one."""
     from dataclasses import replace
 
     from clipig.cli.meter import Meter
@@ -153,12 +153,12 @@ def start(options: GridOptions) -> None:
 
 
 def text_of(data: bytes) -> str:
-    """A file's text, for the copy in the folder."""
+    """Decode a file for its copy in the output folder."""
     return data.decode("utf-8", errors="replace")
 
 
 def tuned(session: Session, run: GridRun, options: GridOptions, jobs: Sequence[Job]) -> GridRun:
-    """The run with its batch size and judge, after a look at what could be wrong.
+    """Set batch size and judge of a grid, and find faults before any cell runs.
 
     One cell of each structure is planned and its encoders are loaded.
     """
@@ -186,7 +186,7 @@ def _make(
     session: Session, run: GridRun, options: GridOptions, meter: Meter, jobs: Sequence[Job],
     everything: Sequence[GridCell], execute: Execute,
 ) -> None:
-    """Make the cells; the page is there from the beginning and kept up to date."""
+    """Run the cells. The page is written first and then updated regularly."""
     from clipig.files import locked
     from clipig.jobs.grid import finished, jobs_of, make_grid, open_batches, write_page
 
@@ -218,7 +218,7 @@ def _make(
 def report(
     run: GridRun, everything: Sequence[GridCell], rows: dict[str, RunRecord], meter: Meter
 ) -> None:
-    """The page, the contact sheets, and a word about cells that failed."""
+    """Write the page and the contact sheets, and report failed cells."""
     from clipig.jobs.grid import write_page, write_sheets
 
     page = write_page(run, everything, rows, again(run))
@@ -233,7 +233,7 @@ def report(
 
 
 def again(run: GridRun) -> Callable[[GridCell, RunRecord], str]:
-    """What says the command that makes a cell again."""
+    """Make a function that returns the command line to reproduce a cell."""
     from clipig.files import shell
 
     def command(cell: GridCell, row: RunRecord) -> str:
@@ -244,7 +244,7 @@ def again(run: GridRun) -> Callable[[GridCell, RunRecord], str]:
 
 
 def print_plan(session: Session, run: GridRun, jobs: Sequence[Job]) -> None:
-    """Cells, batches and an estimate from a few steps of each kind of cell."""
+    """Print cells, batches and an estimate from a few steps of each kind of cell."""
     from clipig.jobs.batches import chunks
     from clipig.jobs.grid import open_batches
     from clipig.jobs.pace import duration, measure, size

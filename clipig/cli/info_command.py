@@ -1,4 +1,4 @@
-"""`clipig info`: what is stored in a picture."""
+"""`clipig info`: prints the metadata of pictures."""
 
 from __future__ import annotations
 

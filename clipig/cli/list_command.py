@@ -1,4 +1,4 @@
-"""`clipig list`: the reference, from the same source as the docs."""
+"""`clipig list`: prints the reference, from the same source as the docs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How far many runs are: a bar on a terminal, a line now and then elsewhere. Writes to stderr."""
+"""Progress of many runs on stderr: a bar on a terminal, occasional lines elsewhere."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from clipig.jobs.pace import duration
 
 
 class Meter:
-    """Counts steps of runs, stage by stage. Silent if `quiet`."""
+    """Counts run-steps (or other units), stage by stage. `quiet`: print nothing."""
 
     def __init__(self, quiet: bool = False, unit: str = "step"):
         self.quiet, self.unit = quiet, unit
@@ -21,13 +21,13 @@ class Meter:
         self._began = self._spoken = time.monotonic()
 
     def say(self, text: str) -> None:
-        """A line of status."""
+        """Print a line of status."""
         if not self.quiet:
             self.close()
             click.echo(text, err=True)
 
     def tell(self, name: str, total: int) -> None:
-        """A stage of `total` steps begins."""
+        """Begin a stage of `total` steps."""
         self.close()
         self._name, self._total, self._done = name, total, 0
         self._began = self._spoken = time.monotonic()
@@ -39,7 +39,7 @@ class Meter:
             click.echo(f"{name}: 0 of {total} {self.unit}s", err=True)
 
     def tick(self, steps: int) -> None:
-        """So many more are done."""
+        """Advance by `steps` steps."""
         self._done += steps
         if self._bar is not None:
             self._bar.update(steps)
@@ -55,7 +55,7 @@ class Meter:
         )
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar, leaving it on the screen."""
         if self._bar is not None:
             self._bar.close()
         self._bar = None

@@ -27,7 +27,7 @@ def _go_offline(_: click.Context, __: click.Parameter, given: bool) -> None:
 
 
 def offline_option(function: F) -> F:
-    """--offline, which holds for the whole process."""
+    """--offline, which applies to the entire process."""
     return click.option(
         "--offline", is_flag=True, expose_value=False, is_eager=True, callback=_go_offline,
         help="Download nothing: models and images must be on this disk.",
@@ -51,15 +51,15 @@ def engine_options(function: F) -> F:
 
 
 DEFAULT = "penguin_piano"
-"""The recipe of a prompt without a config."""
+"""Config for a prompt that is given without one."""
 SHOWN = 12
-"""Differences that a refused resume names."""
+"""Maximum number of differences listed by a refused resume."""
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".gif")
-"""Endings of what is a picture and no config."""
+"""Suffixes of pictures, to recognize one given instead of a config."""
 
 
 class Seed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A seed: a whole number from 0 to 2^63 - 1, or `random`."""
+    """A seed: an integer from 0 to 2^63 - 1, or `random`."""
 
     name = "seed"
 
@@ -78,7 +78,7 @@ class Seed(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 class Size(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """The size of a picture in pixels: `256`, or `320x240` for width and height."""
+    """The size of an image in pixels: `256`, or `320x240` for width and height."""
 
     name = "size"
 
@@ -108,7 +108,7 @@ class Bytes(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
 
 def speed_options(function: F) -> F:
-    """--max-memory: what may change the time, never the picture."""
+    """--max-memory. These options change the time, never the image."""
     for option in (
         click.option("--max-memory", type=Bytes(), metavar="SIZE",
                      help="Memory that batches may use, e.g. 8G; default: what is free."),
@@ -159,7 +159,7 @@ def ray_option(function: F) -> F:
 
 @dataclass(frozen=True)
 class Common:
-    """What is asked of `run`, `rank` and `grid` alike."""
+    """Options shared by `run`, `rank` and `grid`."""
 
     seed: int | None
     output: str | None
@@ -172,7 +172,7 @@ class Common:
     max_memory: int | None
 
     def session(self) -> Session:
-        """A session with the models and devices that were asked for."""
+        """Make a session with the requested model, device and precision."""
         from clipig.session import Session
 
         return Session(
@@ -183,7 +183,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Many(Common):
-    """What is asked of `rank` and `grid`: many runs in a folder, rated."""
+    """Options shared by `rank` and `grid`, which rate many runs in a folder."""
 
     views: int
     judge: str | None
@@ -192,7 +192,7 @@ class Many(Common):
 
 
 class Download:
-    """Shows how far the download of a model's weights is."""
+    """Shows the progress of a download of weights."""
 
     def __init__(self) -> None:
         self._spoken = 0.0
@@ -209,7 +209,7 @@ _UNITS = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 
 def parse_bytes(text: str) -> int:
-    """`"6G"`, `"500M"`, `"1.5 GB"` or a number of bytes. Raises `ValueError`."""
+    """Parse `6G`, `500M`, `1.5 GB` or a number of bytes. Raises `ValueError`."""
     word = text.strip().lower().removesuffix("b").removesuffix("i").strip()
     unit = word[-1:] if word[-1:] in _UNITS else ""
     amount = float(word[: len(word) - len(unit)])

@@ -1,4 +1,4 @@
-"""`clipig rank`: many short runs, few of them finished, and a page to look at."""
+"""`clipig rank`: makes many short runs, finishes the best, and writes a page."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def command(context: click.Context, /, **options: object) -> None:
 
 @dataclass(frozen=True)
 class RankOptions(Many):
-    """The command line's options."""
+    """Options of `clipig rank`."""
 
     config: str | None
     runs: int
@@ -116,7 +116,7 @@ class RankOptions(Many):
 
     @property
     def name(self) -> str:
-        """What the folder is called."""
+        """Name of the output folder."""
         from clipig.config.sources import stem
         from clipig.files import slug
 
@@ -129,7 +129,7 @@ class RankOptions(Many):
 
 
 def start(options: RankOptions, given: frozenset[str]) -> None:
-    """Make a ranking, or go on with one."""
+    """Run a new ranking or resume one."""
     from clipig.cli.meter import Meter
     from clipig.files import claim_folder, locked
     from clipig.jobs.batches import execute
@@ -142,7 +142,7 @@ def start(options: RankOptions, given: frozenset[str]) -> None:
     if options.by == "held-out" and not options.judge and not options.resume:
         raise UsageError("--by held-out needs a judge: name one with --judge MODEL")
     meter = Meter(options.quiet)
-    # models and devices are in the recipes, which a resume takes from the folder
+    # a resume takes models and devices from the recipes in the folder
     session = replace(options, model=None, device=None, precision=None).session()
     begun = options.resume and (options.folder / "settings.json").exists()
     if begun:
@@ -180,7 +180,7 @@ def start(options: RankOptions, given: frozenset[str]) -> None:
 
 
 def build(session: Session, options: RankOptions) -> Ranking:
-    """A new ranking from the options. Raises `ConfigError` or `UsageError`."""
+    """Make a new ranking from the options. Raises `ConfigError` or `UsageError`."""
     import secrets
 
     from clipig.config.prompts import first_prompt
@@ -214,7 +214,7 @@ def build(session: Session, options: RankOptions) -> Ranking:
 
 
 def recipe(session: Session, options: RankOptions, config: str, epochs: int) -> Experiment:
-    """One of the two recipes, with the options applied and the model that is meant."""
+    """Load one of the two recipes, with options applied and model names resolved."""
     from clipig.config.load import read
     from clipig.config.prompts import set_text
     from clipig.jobs.batches import settle
@@ -231,13 +231,13 @@ def recipe(session: Session, options: RankOptions, config: str, epochs: int) -> 
 
 
 def weights(session: Session, *experiments: Experiment) -> str:
-    """The checksums of all models."""
+    """Checksums of all models of the experiments."""
     infos = [info for e in experiments for info in session.infos(e)]
     return " ".join(dict.fromkeys(info.checksum for info in infos if info.checksum))
 
 
 def check(session: Session, ranking: Ranking) -> None:
-    """Find out what is wrong before anything is made: recipes, models, prompts, the judge."""
+    """Find faults in recipes, models, prompts and the judge before any run begins."""
     from clipig.encoders import resolve
     from clipig.engine.device import pick_device
     from clipig.jobs.batches import refuse_guide
@@ -256,7 +256,7 @@ def check(session: Session, ranking: Ranking) -> None:
 
 
 def parse_numbers(text: str, runs: int) -> tuple[int, ...]:
-    """`0-2,344` -> (0, 1, 2, 344). Raises `UsageError`."""
+    """Parse run numbers: `0-2,344` -> (0, 1, 2, 344). Raises `UsageError`."""
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
@@ -270,7 +270,7 @@ def parse_numbers(text: str, runs: int) -> tuple[int, ...]:
 
 
 def _refuse_changes(options: RankOptions, ranking: Ranking, given: frozenset[str]) -> None:
-    """Options on the command line must be those of the folder."""
+    """Check that given options equal those of the folder. Raises `UsageError`."""
     names = {"go_on": "restart"}
     for option in sorted(given):
         key = names.get(option, option)
@@ -292,7 +292,7 @@ RECIPES = ("config", "text", "final_config", "overrides", "model", "precision")
 def _refuse_other_recipes(
     session: Session, options: RankOptions, ranking: Ranking, given: frozenset[str]
 ) -> None:
-    """Recipes asked for must be those of the folder. Raises `UsageError`."""
+    """Check that requested recipes equal those of the folder. Raises `UsageError`."""
     from clipig.config.compare import differences
 
     if not given.intersection(RECIPES):
@@ -316,7 +316,7 @@ def _refuse_other_recipes(
 
 
 def print_plan(session: Session, ranking: Ranking) -> None:
-    """What would be done, with an estimate from a few steps on this machine."""
+    """Print the planned work and an estimate from a few steps on this machine."""
     from clipig.jobs.batches import Scoring
     from clipig.jobs.folder import RunRecord
     from clipig.jobs.halving import rungs

@@ -1,4 +1,4 @@
-"""`clipig rate`: similarities of pictures with texts and other pictures."""
+"""`clipig rate`: prints similarities of pictures with texts and other pictures."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _write_page(html: str, rating: ImageRating) -> None:
 
 
 def open_encoders(models: Sequence[str], device: str, meter: Meter) -> list[Encoder]:
-    """The encoders of these names, loaded. Raises `EncoderError` or `DeviceError`."""
+    """Load encoders by name. Raises `EncoderError` or `DeviceError`."""
     from clipig.cli.options import Download
     from clipig.encoders import resolve
     from clipig.engine.device import pick_device
@@ -131,13 +131,13 @@ def open_encoders(models: Sequence[str], device: str, meter: Meter) -> list[Enco
 
 
 def report_problems(problems: Sequence[tuple[str, str]]) -> None:
-    """What could not be rated, on stderr."""
+    """Print pairs (image, reason) of unrated images on stderr."""
     for name, text in problems:
         click.echo(f"left out: {name}: {text}", err=True)
 
 
 def write_data(name: str | None, text: str) -> None:
-    """Write to a file, or to stdout for `-`. Raises `OutputError`."""
+    """Write text to a file, or to stdout for `-`. Raises `OutputError`."""
     from clipig.files import atomic_write
 
     if name == "-":

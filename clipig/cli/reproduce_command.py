@@ -1,4 +1,4 @@
-"""`clipig reproduce`: a picture again, from what is stored in it."""
+"""`clipig reproduce`: makes a picture again from its metadata."""
 
 from __future__ import annotations
 
@@ -89,11 +89,11 @@ def command(picture: str, output: str | None, allow: bool, model: str | None,
 def _check_names(
     picture: str, experiment: Experiment, guide: str, model: str | None, allow: bool
 ) -> None:
-    """Refuse to open what only the metadata name: they may be a stranger's.
+    """Refuse to open models, files and addresses from metadata, which may be a stranger's.
 
     Raises:
-        UsageError: They name a model that is not published under that name, a file or an
-            address, and `allow` is not given.
+        UsageError: The metadata name an unpublished model, a file or an address, and `allow`
+            is not set.
     """
     from clipig.config.foreign import foreign
     from clipig.encoders.names import AUTO, EMBEDDED, OPENAI
@@ -115,7 +115,7 @@ def _check_names(
 
 
 def _check_images(picture: str, experiment: Experiment, stored: str, quiet: bool) -> None:
-    """Compare the images that a config reads with what they were. Raises `InputError`."""
+    """Compare the images that a config reads with their stored checksums. Raises `InputError`."""
     from clipig.outputs.metadata import image_names, input_image, read_input_images
     from clipig.web import is_url
 

@@ -1,4 +1,4 @@
-"""What `clipig run` was asked for: options, and configs or a prompt."""
+"""Request of a `clipig run` command line: options, and configs or a prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunOptions(Common):
-    """The command line's options, named as they are written."""
+    """Options of `clipig run`, named as on the command line."""
 
     text: str | None
     overrides: tuple[str, ...]
@@ -32,7 +32,7 @@ class RunOptions(Common):
     verbose: bool
 
     def as_options(self) -> dict[str, tuple[str, object]]:
-        """What the options say of the config: by key, the option's name and the value."""
+        """Options that set config keys: pairs (option name, value) by key."""
         out: dict[str, tuple[str, object]] = {}
         for key in ("seed", "epochs", "learnrate", "optimizer", "runs", "snapshot_interval"):
             value = getattr(self, key)
@@ -44,10 +44,10 @@ class RunOptions(Common):
 
 
 def understood(words: tuple[str, ...], options: RunOptions) -> Request:
-    """What is meant by the words of a command line: configs, or a prompt for the default recipe.
+    """Interpret the words of a command line as configs, or as a prompt for the default config.
 
     Raises:
-        UsageError: Nothing to make, a picture in place of a config, a prompt without quotes.
+        UsageError: No words, a picture instead of a config, or a prompt without quotes.
     """
     from clipig.config.sources import is_config
 
@@ -59,7 +59,7 @@ def understood(words: tuple[str, ...], options: RunOptions) -> Request:
         )
     numbers = [w for w in words if w.isdecimal() and not Path(w).exists()]
     if len(numbers) == 1 and options.resolution and len(options.resolution) == 1:
-        size = (*options.resolution, int(numbers[0]))  # -r 64 48, as the original took it
+        size = (*options.resolution, int(numbers[0]))  # `-r 64 48`, as in the original CLIPig
         words = tuple(w for w in words if w != numbers[0])
         return understood(words, replace(options, resolution=size))
     if numbers:
@@ -94,13 +94,13 @@ def understood(words: tuple[str, ...], options: RunOptions) -> Request:
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line."""
+    """Configs or prompt, and options, of one command line."""
 
     configs: tuple[str, ...]
     options: RunOptions
 
     def load(self) -> Loaded:
-        """The experiment and where its values stand, options applied. Raises `ConfigError`."""
+        """Load the experiment, with options applied. Raises `ConfigError`."""
         from clipig.config.load import read
         from clipig.config.prompts import set_text
 
@@ -112,20 +112,20 @@ class Request:
 
     @property
     def is_folder(self) -> bool:
-        """Whether a folder is named in place of a config: an interrupted run's."""
+        """Whether a folder (of an interrupted run) is given instead of a config."""
         return len(self.configs) == 1 and Path(self.configs[0]).is_dir()
 
     def name(self) -> str:
-        """What the files are called."""
+        """Name of the output files."""
         last = self.configs[-1]
         return "output" if last == "-" else Path(last).stem
 
     def place(self, loaded: Loaded) -> RunFiles:
-        """Where to write, the number that keeps it from overwriting not yet added."""
+        """Output paths, without the number that a name in use will get."""
         from clipig.outputs.places import choose
 
         return choose(self.options.output or loaded.experiment.output, self.name())
 
     def session(self) -> Session:
-        """A session with the models and devices that were asked for."""
+        """Make a session with the requested model, device and precision."""
         return self.options.session()

@@ -1,4 +1,4 @@
-"""Which interrupted run `clipig run --resume` goes on with, and whether that is the one meant."""
+"""Finds the run that `clipig run --resume` continues, and checks that it is the requested one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def interrupted_run(request: Request) -> RunFiles:
-    """The interrupted run that is meant. Raises `OutputError` or `UsageError`."""
+    """Find the requested interrupted run. Raises `OutputError` or `UsageError`."""
     from clipig.outputs.places import RunFiles, unfinished
 
     if not request.is_folder:
@@ -39,10 +39,10 @@ def interrupted_run(request: Request) -> RunFiles:
 def longer(
     request: Request, session: Session, saved: Experiment, place: RunFiles
 ) -> Experiment | None:
-    """The experiment with more epochs than were saved, if that is all that differs.
+    """The requested experiment if it differs from the saved one only by more epochs, else None.
 
     Raises:
-        UsageError: The run asked for is another one; names each difference.
+        UsageError: The experiments differ otherwise; the message lists the differences.
     """
     from clipig.config.compare import differences
 
@@ -77,7 +77,7 @@ def longer(
 
 
 def _more(epochs: Difference) -> bool:
-    """Whether more epochs are wanted than were saved, both plain numbers."""
+    """Whether both numbers of epochs are constant and the requested one is larger."""
     return (
         epochs.saved.isdecimal() and epochs.wanted.isdecimal()
         and int(epochs.wanted) > int(epochs.saved)

@@ -1,4 +1,4 @@
-"""`clipig run`: a YAML in, a picture out."""
+"""`clipig run`: makes a picture from a config."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def command(configs: tuple[str, ...], **options: object) -> None:
 
 
 def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Group]]:
-    """The runs and their batches; faults of the config are told with their places."""
+    """Settle and plan the runs; faults of the config are reported with their positions."""
     from clipig.engine.device import pick_device
     from clipig.errors import ConfigError
 
@@ -93,7 +93,7 @@ def planned(loaded: Loaded, session: Session) -> tuple[list[Experiment], list[Gr
 
 
 def start(request: Request) -> None:
-    """A new run."""
+    """Start a new run."""
     from clipig.config.dump import dump
     from clipig.config.prompts import unknown_blanks
     from clipig.files import atomic_write
@@ -125,7 +125,7 @@ def start(request: Request) -> None:
 
 
 def resume(request: Request) -> None:
-    """Go on with the last interrupted run of a config, or with that of a folder."""
+    """Resume the last interrupted run of a config or of a folder."""
     place = interrupted_run(request)
     with place.working():
         _go_on(request, place)
@@ -160,7 +160,7 @@ def _go_on(request: Request, place: RunFiles) -> None:
 
 
 def _introduce(options: RunOptions, groups: Sequence[Group]) -> None:
-    """The first line of the output: which encoder, and why."""
+    """Print the first line of output: the encoder and why it was chosen."""
     if options.quiet:
         return
     for info in groups[0].encoders:
@@ -169,7 +169,7 @@ def _introduce(options: RunOptions, groups: Sequence[Group]) -> None:
 
 
 def _preload(loaded: Loaded, session: Session, groups: Sequence[Group]) -> None:
-    """Load weights, prompts and init pictures before any file is made."""
+    """Load weights, prompts and init images before any file is created."""
     from clipig.errors import ConfigError
 
     try:
@@ -196,7 +196,7 @@ def _render(
     options: RunOptions, session: Session, experiments: Sequence[Experiment], place: RunFiles,
     text: str, state: State | None = None, saved: SavedRun | None = None,
 ) -> None:
-    """Run what is not done yet, beginning with the batch of `state`, and report to the sinks."""
+    """Run the unfinished runs, beginning with the batch of `state`, and feed the sinks."""
     from clipig.outputs.animation import Animation
     from clipig.outputs.pictures import Files
     from clipig.outputs.progress import ProgressBar
@@ -235,7 +235,7 @@ def _events(
     session: Session, experiments: Sequence[Experiment], parts: Sequence[Sequence[int]],
     state: State | None,
 ) -> Iterator[tuple[Group, Event]]:
-    """Render the runs of each part; groups have their places in the whole list.
+    """Render the runs of each part; rows of groups are indices of `experiments`.
 
     `state` belongs to the first part.
     """

@@ -1,4 +1,4 @@
-"""`clipig schema`: the JSON Schema of a config."""
+"""`clipig schema`: prints the JSON Schema of a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`clipig score`: the quality of pictures, by a judge that did not guide them."""
+"""`clipig score`: measures the quality of pictures by a judge that did not guide them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def command(pictures: tuple[str, ...], texts: tuple[str, ...], judge: str, among
 
 
 def _texts(pictures: Sequence[str], texts: Sequence[str]) -> list[str]:
-    """The text of each picture."""
+    """Text of each picture: given once for all, once for each, or read from its metadata."""
     from clipig.images import read_metadata
 
     if len(texts) == 1:
@@ -85,7 +85,7 @@ def _texts(pictures: Sequence[str], texts: Sequence[str]) -> list[str]:
 
 
 def _candidates(among: str) -> list[str]:
-    """The texts among which the true one is looked for."""
+    """Texts among which the true text is ranked."""
     if among == ARTICLE:
         from clipig.config.grid import load_grid
         from clipig.config.words import with_article
@@ -101,7 +101,7 @@ def _candidates(among: str) -> list[str]:
 
 
 def _aligned(table: Sequence[dict[str, object]]) -> str:
-    """A table for people."""
+    """Format rows as an aligned table."""
     lines = [
         f"{'sim':>7}{'rank':>10}{'slope':>8}{'tv':>8}{'sat':>8}{'sharp':>8}  file, text (nearest)"
     ]

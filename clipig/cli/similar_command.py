@@ -1,4 +1,4 @@
-"""`clipig similar`: near-duplicates, neighbours and clusters among pictures."""
+"""`clipig similar`: finds near-duplicates, neighbours and clusters among pictures."""
 
 from __future__ import annotations
 
@@ -82,11 +82,11 @@ def command(
 
 
 _ON_A_SHEET = 1000
-"""Pictures of a cluster on its contact sheet: the most typical ones; the page has all."""
+"""Maximum number of images on the contact sheet of a cluster, the most typical ones."""
 
 
 def _small(path: Path, side: int) -> Image.Image:
-    """A thumbnail reduced to fit into a square: thousands of them are held at once."""
+    """Load a thumbnail and reduce it to fit into a square, as thousands are kept in memory."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -98,7 +98,7 @@ def _small(path: Path, side: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class SimilarImages:
-    """What was found among pictures."""
+    """Near-duplicates, neighbours and clusters found among images."""
 
     found: Features
     pairs: list[ImagePair]
@@ -106,7 +106,7 @@ class SimilarImages:
     groups: list[list[int]]
 
     def table(self) -> str:
-        """Near-duplicates, neighbours and clusters as text."""
+        """Format the results as text."""
         names = self.found.names
         lines = [f"near-duplicates: {len(self.pairs)}"]
         lines += [f"{p.similarity:8.2f}  {names[p.first]}  {names[p.second]}" for p in self.pairs]
@@ -121,7 +121,7 @@ class SimilarImages:
         return "\n".join(lines)
 
     def json(self) -> str:
-        """The same as JSON."""
+        """Format the results as JSON."""
         names = self.found.names
         return json.dumps({
             "near_duplicates": [
@@ -137,7 +137,7 @@ class SimilarImages:
         }, indent=1, ensure_ascii=False) + "\n"
 
     def write(self, wanted: Path, model: str) -> Path:
-        """A page, and a contact sheet per cluster, in a new folder; returns the page."""
+        """Write a page and a contact sheet per cluster into a new folder; returns the page."""
         from clipig.files import claim_folder
         from clipig.images import save_png
         from clipig.jobs.rating import show_picture

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, not in the middle of one."""
+"""Delays Ctrl-C to the end of a step."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ _NOTE = b"\nstopping after this step; once more stops at once\n"
 
 
 class Stop:
-    """Puts Ctrl-C, SIGTERM and SIGHUP off until `check`, while `patient`; the second one is not.
+    """Delays the first Ctrl-C, SIGTERM or SIGHUP until `check`, while `patient` is set.
 
-    A step changes canvas and moments in place: one that is broken off leaves a state
-    that no other run can continue. Until something is worth keeping nothing is put off.
+    A step changes canvas and optimizer moments in place, so an interrupted step would leave
+    a state that no run can continue. Before the first step there is nothing to protect. A
+    second signal stops the program at once.
     """
 
     def __init__(self) -> None:
@@ -37,7 +38,7 @@ class Stop:
         if threading.current_thread() is threading.main_thread():
             for kind in _SIGNALS:
                 before = signal.getsignal(kind)
-                if before not in (signal.SIG_IGN, None):  # nohup, a shell's background
+                if before not in (signal.SIG_IGN, None):  # ignored by nohup or for background jobs
                     self._before[kind] = signal.signal(kind, self._note)
         return self
 
@@ -49,7 +50,7 @@ class Stop:
             signal.signal(number, before)
 
     def check(self) -> None:
-        """Here one may stop. Raises `KeyboardInterrupt` if that was asked for."""
+        """Stop here if a signal was received, by raising `KeyboardInterrupt`."""
         if self.asked:
             raise KeyboardInterrupt
 
@@ -61,7 +62,7 @@ class Stop:
 
 
 def tell(events: Iterable[tuple[Group, Event]], sinks: Sequence[Sink]) -> bool:
-    """Tell sinks all events and close them; whether Ctrl-C ended that early."""
+    """Pass all events to the sinks and close them; returns whether Ctrl-C ended it early."""
     from clipig.engine.events import Finished, Step
 
     interrupted = False
@@ -71,7 +72,7 @@ def tell(events: Iterable[tuple[Group, Event]], sinks: Sequence[Sink]) -> bool:
                 stop.patient |= isinstance(event, Step)
                 for sink in sinks:
                     sink(group, event)
-                if not isinstance(event, Finished):  # what is finished is not interrupted
+                if not isinstance(event, Finished):  # a finished run cannot be interrupted
                     stop.check()
     except KeyboardInterrupt:
         interrupted = True

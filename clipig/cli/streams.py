@@ -1,4 +1,4 @@
-"""What leaves the program as text: streams that take any text, text without controls."""
+"""Makes output safe: streams that accept any text, and text without control characters."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _CONTROLS = re.compile(
 
 
 def open_streams() -> None:
-    """Make stdin, stdout and stderr usable whatever the caller has done with them.
+    """Make stdin, stdout and stderr usable in whatever state the caller left them.
 
-    A closed one becomes the null device, so that no file of ours gets its number. What an
-    encoding cannot hold is written as an escape: `\\U0001f427` on a Windows code page.
+    A closed stream becomes the null device, so that no output file gets its descriptor.
+    Unencodable characters are escaped: `\\U0001f427` on a Windows code page.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             with contextlib.suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+                os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, this one
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -34,13 +34,13 @@ def open_streams() -> None:
 
 
 def printable(text: str) -> str:
-    """A stranger's text for a terminal: escapes and marks of direction are shown, not sent.
+    """Escape a foreign text for a terminal.
 
     Args:
-        text: From a file's metadata or name.
+        text: Text from a file's metadata or name.
 
     Returns:
-        The text with control characters (but newline and tab), marks that turn the direction
-        of writing, and halves of surrogate pairs written as `\\x1b`.
+        The text with control characters (except newline and tab), marks that change the
+        writing direction, and lone surrogates written as `\\x1b`.
     """
     return _CONTROLS.sub(lambda m: m[0].encode("unicode_escape").decode("ascii"), text)
