@@ -1,4 +1,4 @@
-"""Opens files from outside and writes files; no other module does either directly."""
+"""Opens files from outside safely, and writes files atomically and to free names."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def load_image(
         `[3, H, W]` float32 in [0, 1].
 
     Raises:
-        ImageError: The image cannot be had or decoded; the message names the source.
+        ImageError: The image cannot be fetched, read or decoded; the message names the source.
     """
     return _open(
         source, cache, lambda p: _to_tensor(_resized(_flatten(p, background), size, fit))

@@ -240,7 +240,7 @@ class Session:
         self, experiments: Sequence[Experiment], states: Sequence[State] | None = None,
         until: int | None = None,
     ) -> Iterator[tuple[Group, Event]]:
-        """Run settled experiments; every job runs its plans through this function.
+        """Run settled experiments, group by group; `run`, `rank` and `grid` all use it.
 
         A group that does not fit into memory is halved and restarted, which does not change
         the images.

@@ -138,7 +138,7 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         The result of `work`.
 
     Raises:
-        TimeoutError: `work` took longer; other exceptions are those of `work`.
+        TimeoutError: `work` took longer. Exceptions of `work` are passed on.
     """
     results: list[T] = []
     faults: list[BaseException] = []

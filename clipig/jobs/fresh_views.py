@@ -54,9 +54,8 @@ def fresh_similarity(
 ) -> list[float]:
     """Mean similarity (100 * cosine) of images over fresh views.
 
-    The views are drawn as in the experiment's last epoch, from seeds that no run uses. Their
-    geometry depends on the seed only, not on the image. Only features with a positive weight
-    count.
+    The views are drawn as in the experiment's last epoch, from seeds that no run uses; equal
+    seeds give equal views for every image. Only features with a positive weight count.
 
     Args:
         session: Loads the encoders.

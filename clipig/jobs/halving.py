@@ -96,5 +96,5 @@ def climb(
 
 
 def final_epochs(runs: int, top: int, short_epochs: int) -> int:
-    """Epochs of a run that reaches the last rung, which are those of the short recipe."""
+    """Epochs of a run that reaches the last rung; the short recipe has as many epochs."""
     return rungs(runs, top, short_epochs)[-1].steps

@@ -58,7 +58,7 @@ class RankSettings:
 
     @property
     def numbers(self) -> tuple[int, ...]:
-        """Numbers of the runs to run."""
+        """Run numbers of the ranking."""
         return self.only or tuple(range(self.runs))
 
 
@@ -73,7 +73,7 @@ class Ranking:
 
     @property
     def scoring(self) -> Scoring:
-        """Rates short and final images over the same views, those of the final recipe's end."""
+        """Rates short and final images alike, over views as at the end of the final recipe."""
         return Scoring(self.final, self.settings.views, self.settings.judge)
 
 
