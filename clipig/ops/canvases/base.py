@@ -1,7 +1,7 @@
-"""What a canvas is: the way a picture is stored while it is optimised.
+"""Base classes of the canvases, which store images while they are optimised.
 
-A `CanvasSpec` is the YAML (an op of the table `CANVASES`); `build` makes a
-`Canvas`, the tensors of R runs and the way from them to pictures.
+A `CanvasSpec` is the YAML entry (an op of the table `CANVASES`). Its `build` makes a
+`Canvas`, which holds the tensors of R runs and turns them into images.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from clipig.rng import Draw
 
 @dataclass(frozen=True)
 class Picture:
-    """What a canvas shows: sRGB `[R, 3, H, W]`, nominally in 0..1.
+    """The images that a canvas shows.
 
-    `layers` holds other things that a target may look at instead
-    (`texture`, `silhouette`: `[R, 3, H, W]`), `alpha` (`[R, 1, H, W]`), and
-    `cutout`, the colours where alpha is not 0, without background.
-    `penalty` `[R]` is what the canvas itself adds to the loss, if anything.
-    `indexed` gives pixel art as numbers `[R, h, w]` and palette `[R, K, 3]`.
+    Attributes:
+        rgb: sRGB `[R, 3, H, W]`, nominally in 0..1.
+        layers: Other images that a target may look at instead (`texture`, `silhouette`:
+            `[R, 3, H, W]`), `alpha` (`[R, 1, H, W]`), and `cutout` (`[R, 3, H, W]`), the
+            colours where alpha is not 0, without background.
+        penalty: `[R]`, a term that the canvas itself adds to the loss, if any.
+        indexed: Returns pixel art as palette indices `[R, h, w]` and palette `[R, K, 3]`.
     """
 
     rgb: Tensor
@@ -37,54 +39,59 @@ class Picture:
 
 
 class Canvas(ABC):
-    """The parameters of R runs, leaf tensors `[R, ...]`, float32.
+    """The tensors of R runs and the computation of their images.
 
-    Subclasses hold their tensors in `self.parameters`; the engine replaces
-    nothing in that dict but through `resize` and `load`. `self.buffers` are
-    tensors `[R, ...]` that are kept in checkpoints but not optimised.
+    Subclasses hold their parameters, float32 leaf tensors `[R, ...]`, in `self.parameters`.
+    The engine replaces them only through `resize` and `load`. `self.buffers` are
+    tensors `[R, ...]` that checkpoints contain but that are not optimised.
     """
 
     parameters: dict[str, Tensor]
     buffers: dict[str, Tensor]
     rates: Mapping[str, float] = {}
-    """factor of the learning rate by parameter name, 1 where not named"""
+    """factor of the learning rate by parameter name, 1 for all others"""
     bounds: Mapping[str, tuple[float, float]] = {}
-    """least and greatest value by parameter name; each step ends with a clamp"""
+    """minimum and maximum by parameter name; each step ends with a clamp to them"""
 
     @abstractmethod
     def picture(self, t: Tensor | float) -> Picture:
-        """Show the canvas at time `t` in 0..1, differentiable to the parameters."""
+        """Compute the images at time `t` in 0..1, differentiable in the parameters."""
 
     @abstractmethod
     def resize(self, size: Shape, mode: str) -> None:
-        """Go on at another size; parameters become new leaf tensors.
+        """Change the size; the parameters become new leaf tensors.
 
-        `mode` is the config's `interpolation`: nearest, bilinear or bicubic.
+        Args:
+            size: New height and width of the images.
+            mode: The config's `interpolation`: nearest, bilinear or bicubic.
         """
 
     @abstractmethod
     def resize_state(self, name: str, state: Tensor) -> Tensor:
-        """An optimizer's moment of parameter `name` in the shape after `resize`."""
+        """Convert an optimizer's moment of parameter `name` to the shape after `resize`."""
 
     def edit(self, rgb: Tensor) -> None:
-        """Overwrite what the canvas shows by raw pictures `[R, 3, H, W]` (post-processing).
+        """Make the canvas show raw images `[R, 3, H, W]` (post-processing).
 
-        Only canvases whose spec says `editable` have it.
+        Only canvases whose spec is `editable` implement it.
+
+        Raises:
+            TypeError: The canvas cannot be edited.
         """
         raise TypeError(f"{type(self).__name__} cannot be edited")
 
     def raw(self) -> Tensor:
-        """The pictures before clamping, detached: `[R, 3, H, W]`; what `edit` takes."""
+        """Return the images before clamping, detached, as `edit` expects them: `[R, 3, H, W]`."""
         with torch.no_grad():
             return self.picture(1.0).rgb
 
     def state(self) -> dict[str, Tensor]:
-        """Copies of parameters and buffers, for a checkpoint."""
+        """Return copies of parameters and buffers, for a checkpoint."""
         everything = {**self.parameters, **self.buffers}
         return {name: p.detach().clone() for name, p in everything.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take parameters from `state()`; their shapes may be those of another size."""
+        """Load parameters and buffers from `state()`, whose shapes may belong to another size."""
         self.parameters = {}
         for name, tensor in state.items():
             copy = tensor.detach().clone()
@@ -94,30 +101,33 @@ class Canvas(ABC):
                 self.parameters[name] = copy.requires_grad_(True)
 
     def set(self, name: str, value: Tensor) -> None:
-        """Put `value` in place of a parameter, as a new leaf tensor."""
+        """Replace a parameter by a copy of `value`, as a new leaf tensor."""
         self.parameters[name] = value.detach().clone().requires_grad_(True)
 
 
 class CanvasSpec(Op):
-    """How pictures are stored: an entry of `CANVASES`."""
+    """A way to store images: an entry of `CANVASES`."""
 
     editable: ClassVar[bool] = False
-    """whether post-processing can write pictures back"""
+    """whether post-processing can write images back"""
     shows: ClassVar[frozenset[str]] = frozenset({"picture"})
-    """what targets may look at"""
+    """names of the images that targets may look at"""
 
     def check(self, size: Shape) -> str | None:
-        """What is wrong with a canvas of this size (height, width), if anything."""
+        """Explain why the canvas cannot have this size (height, width); None if it can."""
         return None
 
     @abstractmethod
     def build(
         self, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool = False
     ) -> Canvas:
-        """The canvas of R runs.
+        """Make the canvas of R runs.
 
-        `start`: `[R, 3, H, W]` at `size`, the noise or picture of the config's
-        `init`, not clamped. `init` is "noise" or "picture": whether the start
-        must be shown faithfully or only gives colour and strength of a start.
-        `wrap`: opposite edges touch, so whatever smooths goes around.
+        Args:
+            start: `[R, 3, H, W]`, the noise or image of the config's `init`, not clamped.
+            size: Height and width of the images.
+            draw: Source of the runs' random numbers.
+            init: "picture" if the canvas must show the start faithfully, "noise" if the start
+                only gives the mean colour and the strength of the canvas's own noise.
+            wrap: Opposite edges touch, so filters continue at the opposite edge.
         """

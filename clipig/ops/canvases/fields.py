@@ -1,6 +1,6 @@
-"""Types of the canvases' fields: plain numbers, which may be written as `1/3`.
+"""Types of the canvases' fields: constant numbers, which may be written as `1/3`.
 
-A canvas belongs to the structure of a run, so its numbers do not change over time.
+A canvas belongs to the structure of a run, so its fields cannot change over time.
 """
 
 from __future__ import annotations

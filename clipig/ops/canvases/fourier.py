@@ -1,4 +1,4 @@
-"""A picture as the waves that it is made of."""
+"""Stores an image as the coefficients of its waves."""
 
 from __future__ import annotations
 
@@ -20,15 +20,24 @@ from clipig.ops.kernels.sampling import Shape
 from clipig.rng import Draw, stream_id
 
 GAIN = 0.25
-"""amplitude that a coefficient of 1 means at one wave per picture, as in lucid"""
+"""amplitude of the wave of one period per image for a coefficient of 1, as in lucid"""
 
 
 @lru_cache(maxsize=64)
 def amplitudes(spectrum: Shape, size: Shape, decay: float, device: torch.device) -> Tensor:
-    """`1 / max(k, 1)^decay`, k in waves per longer side of `size`: `[h, w // 2 + 1]`.
+    """Compute the amplitudes `1 / max(k, 1)^decay` of a half spectrum.
 
-    Zero for the mean, which belongs to the offset, and at the highest wave of
-    an even size, which has no partner of its own.
+    The amplitude is 0 for the mean, which belongs to the offset, and for the highest
+    wave of an even size, which has no conjugate partner.
+
+    Args:
+        spectrum: Height and width of the grid of waves.
+        size: Height and width of the image; k is in waves per longer side.
+        decay: Power of the decrease.
+        device: Device of the result.
+
+    Returns:
+        `[h, w // 2 + 1]`.
     """
     (height, width), longer = spectrum, max(size)
     y = torch.fft.fftfreq(height)[:, None] * (height * longer / size[0])
@@ -44,17 +53,25 @@ def amplitudes(spectrum: Shape, size: Shape, decay: float, device: torch.device)
 
 
 def power(spectrum: Shape, size: Shape, decay: float) -> float:
-    """Mean square of a picture whose half spectrum has these amplitudes and any phases."""
-    # on the host, for it is wanted there
+    """Mean square of an image whose half spectrum has these amplitudes and any phases."""
+    # computed on the host, so that the result needs no wait for the device
     square = amplitudes(spectrum, size, decay, torch.device("cpu")).square()
     return float(2 * square.sum() - square[:, 0].sum())
 
 
 def placed(half: Tensor, before: Shape, after: Shape) -> Tensor:
-    """A half spectrum `[..., h, w // 2 + 1]` of one size as that of another.
+    """Crop or pad a half spectrum to another size.
 
-    Waves keep their number per picture; those that do not fit are left out, new
-    ones are zero.
+    Each wave keeps its number of periods per image. Waves that do not fit are dropped, and
+    new waves are zero.
+
+    Args:
+        half: `[..., h, w // 2 + 1]`.
+        before: Height and width h, w.
+        after: New height and width.
+
+    Returns:
+        `[..., h', w' // 2 + 1]`.
     """
     if before == after:
         return half
@@ -69,13 +86,17 @@ def placed(half: Tensor, before: Shape, after: Shape) -> Tensor:
 
 
 def synthesised(half: Tensor, spectrum: Shape, size: Shape) -> Tensor:
-    """The picture `[..., H, W]` of a complex half spectrum, of equal strength at any size."""
+    """Compute the image `[..., H, W]` of a complex half spectrum, equally strong at any size."""
     pictures: Tensor = torch.fft.irfft2(placed(half, spectrum, size), s=size, norm="forward")
     return pictures
 
 
 class FreeCanvas(OffsetCanvas):
-    """`waves` `[R, 3, h, w // 2 + 1, 2]`: real and imaginary parts, divided by `GAIN / k^decay`."""
+    """Learns both parts of each wave.
+
+    `waves` `[R, 3, h, w // 2 + 1, 2]` holds real and imaginary parts, divided by
+    `GAIN / k^decay`.
+    """
 
     def __init__(
         self, spec: Fourier, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool
@@ -104,7 +125,7 @@ class FreeCanvas(OffsetCanvas):
         self.set("waves", self._refit(self.parameters["waves"].detach()))
 
     def _refit(self, pairs: Tensor) -> Tensor:
-        # real and imaginary parts are moved like two spectra
+        # `placed` treats real and imaginary parts like two spectra
         moved = placed(pairs.movedim(-1, 2), self._before, self.spectrum)
         return moved.movedim(2, -1).contiguous()
 
@@ -113,10 +134,10 @@ class FreeCanvas(OffsetCanvas):
 
 
 class PhaseCanvas(OffsetCanvas):
-    """`phase` `[R, 3, h, w // 2 + 1]` in radians; `magnitude`, of the same shape, is fixed.
+    """Learns the phases `phase` `[R, 3, h, w // 2 + 1]` in radians.
 
-    In the first column waves k and -k are partners, so there the phase is the
-    difference of the two numbers and the magnitude stays what it is.
+    The buffer `magnitude`, of the same shape, is fixed. In the first column, waves k and -k
+    are conjugate partners, so their phase is the difference of two parameters there.
     """
 
     def __init__(
@@ -147,10 +168,10 @@ class PhaseCanvas(OffsetCanvas):
     def load(self, state: Mapping[str, Tensor]) -> None:
         super().load(state)
         height, width = self.buffers["spectrum"][0].int().tolist()
-        self.spectrum = (height, width)  # that of the first size, not of this one
+        self.spectrum = (height, width)  # fixed at the first size of the run
 
     def half(self) -> Tensor:
-        """The complex half spectrum `[R, 3, h, w // 2 + 1]`."""
+        """Compute the complex half spectrum `[R, 3, h, w // 2 + 1]`."""
         phase = self.parameters["phase"]
         first = phase[..., :1]
         partner = torch.cat([first[..., :1, :], first[..., 1:, :].flip(-2)], -2)
@@ -162,13 +183,13 @@ class PhaseCanvas(OffsetCanvas):
 
 
 class Fourier(CanvasSpec):
-    """Coefficients of waves: `rgb = squash(offset + irfft2(c_k / k^decay))`.
+    """Store the coefficients of waves: `rgb = squash(offset + irfft2(c_k / k^decay))`.
 
-    One coefficient moves the whole picture, and low waves move it most, so
+    One coefficient changes the whole image, and low waves change it most, so
     gradients spread as they do in photographs (Olah, Mordvintsev and Schubert,
     "Feature Visualization", 2017; lucid). With `magnitude: fixed` only the
-    phases are learned and the strength of each wave is that of a natural
-    picture, 1 / k^decay, or that of the start picture (MACO: Fel et al., 2023).
+    phases are learned. The strength of each wave is then 1 / k^decay, as in natural
+    images, or taken from the start image (MACO: Fel et al., 2023).
 
     Example:
         canvas: {fourier: {magnitude: fixed, decay: 1.2}}
@@ -178,22 +199,22 @@ class Fourier(CanvasSpec):
     editable: ClassVar[bool] = True
 
     magnitude: Literal["free", "fixed"] = "free"
-    """`fixed`: only the phases are learned; the spectrum then keeps its first size"""
+    """`fixed`: only the phases are learned, and the spectrum keeps its first size"""
     decay: Power = 1.0
-    """how fast the strength of waves falls with their number"""
+    """power with which the strength of the waves falls"""
     spectrum: Grid | None = None
-    """width and height of the grid of waves; default: as many as there are pixels"""
+    """width and height of the grid of waves; default: as many waves as pixels"""
     contrast: Positive = 1.0
-    """`fixed` from noise: standard deviation of the stored numbers"""
+    """standard deviation of the stored values for `fixed` and a start from noise"""
     squash: Squash = "sigmoid"
-    """how stored numbers become colours"""
+    """function from stored values to colours"""
     color: Axes = "decorrelated"
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
     rate: Positive = 5.0
     """factor of the learning rate"""
 
     def shape(self, size: Shape) -> Shape:
-        """Height and width of the grid of waves for a picture of this size."""
+        """Height and width of the grid of waves for an image of this size."""
         if self.spectrum is None:
             return size
         width, height = self.spectrum

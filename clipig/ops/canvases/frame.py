@@ -1,18 +1,18 @@
-"""What goes around any canvas: a margin, touching edges, a symmetry, a mask.
+"""Options around any canvas: a margin, touching edges, a symmetry, a mask.
 
-How the engine uses it:
+The engine uses them as follows:
 
     frame = Frame(experiment.margin, experiment.wrap, experiment.symmetry)
     canvas = Framed.build(spec, frame, start, size, draw, init, mask)
     canvas.picture(t)             # for the views: with the margin, frame.outer(size)
-    canvas.shown(picture)         # for saving: without it
-    canvas.restored(picture)      # after a mean of saved pictures: exact where not masked
+    canvas.shown(picture)         # for saving: without the margin
+    canvas.restored(picture)      # after a mean of saved images: exact where not masked
 
-`size` is always that of the picture that is saved; only `picture` is larger.
-`start(shape)` gives the start picture of any size, `[R, 3, *shape]`. Where
-`frame.first_op` gives an op, every target's chain begins with it: it cuts a
-piece of the saved size at a random place out of the margin, or rolls a picture
-whose edges touch. So every pixel is seen equally often, and no edge is one.
+`size` always refers to the saved image; only `picture` returns a larger one.
+`start(shape)` returns the start image at any size, `[R, 3, *shape]`. If
+`frame.first_op` returns an op, every target's chain begins with it. The op cuts a
+piece of the saved size at a random position out of the margin, or rolls an image
+whose edges touch. Thus the encoder sees every pixel equally often, and no edge stands out.
 """
 
 from __future__ import annotations
@@ -37,9 +37,10 @@ Symmetry = Literal["none", "horizontal", "vertical", "both", "rotate4"]
 
 
 def symmetric(x: Tensor, kind: Symmetry) -> Tensor:
-    """The mean of `[..., H, W]` and its mirror images, or quarter turns; exactly symmetric.
+    """Average images `[..., H, W]` with their mirror images or quarter turns.
 
-    Sums are paired so that rounding is symmetric, too.
+    The result is exactly symmetric, because the sums are paired so that rounding is
+    symmetric, too.
     """
     if kind == "horizontal":
         return (x + x.flip(-1)) / 2
@@ -55,16 +56,18 @@ def symmetric(x: Tensor, kind: Symmetry) -> Tensor:
 
 
 COPIES = {"none": 1, "horizontal": 2, "vertical": 2, "both": 4, "rotate4": 4}
-"""How many pixels a symmetry makes equal."""
+"""Number of pixels that a symmetry makes equal."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """The options of an experiment that are the same for all canvases.
+    """The options of an experiment that apply to every kind of canvas.
 
-    margin     on each side, as a fraction of the side; drawn and seen, not saved
-    wrap       opposite edges touch
-    symmetry   what the picture is symmetric to
+    Attributes:
+        margin: Margin on each side, as a fraction of the side. It is optimised and seen by
+            the encoder, but not saved.
+        wrap: Opposite edges touch.
+        symmetry: Kind of the image's symmetry.
     """
 
     margin: float = 0.0
@@ -72,7 +75,7 @@ class Frame:
     symmetry: Symmetry = "none"
 
     def first_op(self, size: Shape) -> Transform | None:
-        """What is done first to each view of a picture that is saved at `size`."""
+        """Return the first transform of each view of an image that is saved at `size`, if any."""
         if self.wrap:
             return RandomShift(offset=constant(0.0, 1.0))
         if self.margin > 0:
@@ -85,18 +88,18 @@ class Frame:
         return round(self.margin * height), round(self.margin * width)
 
     def outer(self, size: Shape) -> Shape:
-        """Size of the canvas for a picture that is saved at `size`."""
+        """Size of the canvas for an image that is saved at `size`."""
         y, x = self.border(size)
         return size[0] + 2 * y, size[1] + 2 * x
 
     def inner(self, x: Tensor, size: Shape) -> Tensor:
-        """`[..., H, W]` without the margin."""
+        """Cut the margin off `[..., H, W]`."""
         top, left = self.border(size)
         return x[..., top : top + size[0], left : left + size[1]]
 
 
 class Framed(Canvas):
-    """A canvas in its frame. `buffers` are the canvas's own; the mask follows from the config."""
+    """A canvas in its frame. The mask is not part of the state, since the config determines it."""
 
     def __init__(
         self, canvas: Canvas, frame: Frame, start: Callable[[Shape], Tensor], size: Shape,
@@ -111,12 +114,22 @@ class Framed(Canvas):
         cls, spec: CanvasSpec, frame: Frame, start: Callable[[Shape], Tensor], size: Shape,
         draw: Draw, init: str, mask: Tensor | None = None,
     ) -> Framed:
-        """The canvas of R runs in its frame; `mask` `[1, 1, h, w]` in 0..1, 1 where it draws."""
+        """Build the canvas of R runs in its frame.
+
+        Args:
+            spec: The canvas of the config.
+            frame: The frame of the config.
+            start: Returns the start image `[R, 3, *shape]` for a shape.
+            size: Height and width of the saved image.
+            draw: Source of random numbers.
+            init: "noise" or "picture", as in `CanvasSpec.build`.
+            mask: `[1, 1, h, w]` in 0..1, 1 where the canvas is shown, 0 where the start is.
+        """
         outer = frame.outer(size)
         picture = start(outer)
         if frame.symmetry != "none":
             even = symmetric(picture, frame.symmetry)
-            if init == "noise":  # as strong as it was
+            if init == "noise":  # restores the deviation that the mean has lowered
                 mean = picture.mean((2, 3), keepdim=True)
                 even = mean + (even - mean) * COPIES[frame.symmetry] ** 0.5
             picture = even
@@ -143,7 +156,7 @@ class Framed(Canvas):
         return self.canvas.bounds
 
     def _fit_mask(self) -> None:
-        """Mask and what lies under it, at the size of the canvas."""
+        """Resize the mask and the start image under it to the size of the canvas."""
         self.mask: Tensor | None = None
         if self._whole_mask is not None:
             outer = self.frame.outer(self.size)
@@ -152,7 +165,7 @@ class Framed(Canvas):
             self.mask = resized(whole, outer, "bilinear").clamp(0, 1)
 
     def _masked(self, rgb: Tensor) -> Tensor:
-        """Where the mask is 0 the start picture itself, not a number near it."""
+        """Blend with the start image; where the mask is 0 the result equals it exactly."""
         if self.mask is None:
             return rgb
         return torch.where(self.mask > 0, torch.lerp(self.base, rgb, self.mask), self.base)
@@ -168,12 +181,12 @@ class Framed(Canvas):
         )
 
     def shown(self, picture: Picture) -> Picture:
-        """What is saved of a picture: without margin, layers included."""
+        """Return the part of a picture and its layers that is saved, without the margin."""
         layers = {name: self.frame.inner(x, self.size) for name, x in picture.layers.items()}
         return replace(picture, rgb=self.frame.inner(picture.rgb, self.size), layers=layers)
 
     def restored(self, picture: Picture) -> Picture:
-        """A picture of the saved size, with exactly the start where the mask is 0."""
+        """Replace a picture of the saved size by the exact start image where the mask is 0."""
         if self.mask is None:
             return picture
         base, mask = (self.frame.inner(x, self.size) for x in (self.base, self.mask))
@@ -189,7 +202,7 @@ class Framed(Canvas):
 
     @torch.no_grad()
     def raw(self) -> Tensor:
-        """What is saved, before clamping."""
+        """Return the saved part of the image before clamping."""
         return self.frame.inner(self._symmetric_raw(), self.size)
 
     @torch.no_grad()

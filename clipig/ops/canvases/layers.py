@@ -1,4 +1,4 @@
-"""A thing before a background: mask, texture and shading, each learned by itself."""
+"""Stores an object before a background: mask, texture and shading, learned separately."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _named_color(value: object) -> object:
 
 @lru_cache(maxsize=32)
 def round_prior(size: Shape, device: torch.device) -> Tensor:
-    """`1.2 - 2.2 r^2`, r = 1 in the middle of a side: `[H, W]`."""
+    """Compute `1.2 - 2.2 r^2`, where r is 1 in the middle of a side: `[H, W]`."""
     y, x = (torch.linspace(-1, 1, n, device=device) if n > 1 else torch.zeros(1, device=device)
             for n in size)
     return 1.2 - 2.2 * (y.square()[:, None] + x.square()[None])
@@ -38,17 +38,17 @@ def round_prior(size: Shape, device: torch.device) -> Tensor:
 
 @lru_cache(maxsize=32)
 def rim(size: Shape, share: float, device: torch.device) -> Tensor:
-    """1 in the outer `share` of each side, else 0: `[H, W]`."""
+    """Mark the border that is `share` of each side wide with 1, the rest with 0: `[H, W]`."""
     y, x = (((torch.arange(n, device=device) + 0.5) * (2 / n) - 1).abs() for n in size)
     return (torch.maximum(y[:, None], x[None]) > 1 - 2 * share).float()
 
 
 class LayersCanvas(Canvas):
-    """`texture_`, `mask_`, `shade_<side>` `[R, 3|1, h, w]` and `background` `[R, 3, 1, 1]`.
+    """Learns `texture_`, `mask_`, `shade_<side>` `[R, 3|1, h, w]` and `background` `[R, 3, 1, 1]`.
 
-    The buffer `ground` is what lies behind them: the start picture as stored
-    numbers, under texture and background alike, so that it is shown whatever
-    the mask is; for a start from noise, its mean colour.
+    The buffer `ground` holds the stored values of the start image, or of the mean colour of
+    a start from noise. It is added to both texture and background, so that the canvas shows
+    the start image whatever the mask is.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class LayersCanvas(Canvas):
 
     @property
     def size(self) -> Shape:
-        """Height and width of the picture."""
+        """Height and width of the image."""
         height, width = self.buffers["ground"].shape[-2:]
         return height, width
 
     @property
     def _ground(self) -> Tensor:
-        """`ground`, as one colour `[R, 3, 1, 1]` if it is one."""
+        """`ground`, reduced to one colour `[R, 3, 1, 1]` for a start from noise."""
         ground = self.buffers["ground"]
         return ground if self.shown else ground[..., :1, :1]
 
@@ -97,14 +97,14 @@ class LayersCanvas(Canvas):
         return {name: factor.get(name.split("_")[0], 1.0) for name in self.parameters}
 
     def _part(self, part: str) -> Tensor:
-        """Sum of a part's levels, `[R, C, H, W]`."""
+        """Add the levels of a part, `[R, C, H, W]`."""
         levels = [p for name, p in self.parameters.items() if name.startswith(f"{part}_")]
         kernel = self.spec.interpolation
         return precondition(level_sum(levels, self.size, kernel, self.wrap),
                             self.spec.precondition)
 
     def _background(self, t: Tensor | float) -> Tensor:
-        """Colours behind the mask, `[R|1, 3, H|1, W|1]`."""
+        """Compute the colours behind the mask, `[R|1, 3, H|1, W|1]`."""
         ground, kind = self._ground, self.spec.background
         if kind == "learned":
             return torch.sigmoid(ground + self.parameters["background"])
@@ -115,7 +115,7 @@ class LayersCanvas(Canvas):
             color = self.draw.uniform(stream, step, (3, 1, 1))
             color = torch.where(now < 1, color, 1.0)
         else:
-            # filled, not copied from the host, for which the device would wait
+            # filled instead of copied from the host, because a copy would wait for the device
             shade = COLORS[kind] if isinstance(kind, str) else kind
             color = torch.stack([ground.new_full((), c) for c in shade]).view(1, 3, 1, 1)
         return torch.lerp(color, torch.sigmoid(ground), self.buffers["faithful"])
@@ -172,9 +172,9 @@ class LayersCanvas(Canvas):
 
 
 class Layers(CanvasSpec):
-    """A mask, a texture and a shading before a flat background.
+    """Store a mask, a texture and a shading before a flat background.
 
-    With `pyr` a sum of enlarged pictures of the sides given in brackets:
+    `pyr` is a sum of enlarged images whose sides are given in brackets:
 
         texture = sigmoid(pyr[1 .. size])
         shade   = exp(1.3 * tanh(pyr[2 .. 32]))
@@ -183,9 +183,9 @@ class Layers(CanvasSpec):
 
     Targets may look at the `texture` alone, or at the `silhouette`: mask and
     shading in the texture's mean colour. So "a penguin made of piano" becomes
-    three wishes: the silhouette is a penguin, the texture is piano, the picture
-    is both. The mask is coarse, so it has no holes, and costs something near the
-    border, so the thing is whole. It is saved as transparency.
+    three targets: the silhouette is a penguin, the texture is piano, the picture
+    is both. The mask is coarse, so it has no holes. It adds a penalty near the
+    border, so the object is not cut off. It is saved as transparency.
 
     Example:
         canvas: {layers: {background: white, shading: 1}}
@@ -198,38 +198,38 @@ class Layers(CanvasSpec):
         Rgb | Literal["learned", "random", "white", "black", "gray"],
         AfterValidator(_named_color),
     ] = "learned"
-    """`learned`, `random` at each step (white in the end), `white`, `black`, `gray` or a colour"""
+    """`learned`, `random` at each step (white at the end), `white`, `black`, `gray` or a colour"""
     ratio: Ratio = 2.0
-    """from one level to the next"""
+    """ratio of the sides of two neighbouring levels"""
     mask_size: Count = 16
     """longer side of the mask's finest level"""
     shade_size: Count = 32
     """longer side of the shading's finest level"""
     shading: Natural = 1.3
-    """strength of the shading: its logarithm is at most this, 0 for none"""
+    """strength of the shading: maximum of its logarithm, 0 for no shading"""
     sharpness: StartEnd = (1.0, 4.0)
     """steepness of the mask's edge at the start and at the end"""
     prior: Natural = 1.0
-    """factor of the round start of the mask"""
+    """factor of the round shape with which the mask starts"""
     shaded_texture: bool = True
-    """whether the layer `texture` has the shading"""
+    """whether the layer `texture` includes the shading"""
     border: Natural = 2.1
-    """penalty: factor of the mask's mean in the border"""
+    """penalty: factor of the mean, over all pixels, of the mask within the border"""
     border_width: Annotated[float, fixed(minimum=0, maximum=0.5)] = 0.07
     """width of that border, as a fraction of the side"""
     gray: Natural = 0.6
-    """penalty: factor of the mean square distance of the picture from gray"""
+    """penalty: factor of the mean square distance of the image from gray"""
     mask_rate: Positive = 2.0
     """factor of the learning rate of the mask"""
     shade_rate: Positive = 0.6
     """factor of the learning rate of the shading"""
     interpolation: Enlargement = "bilinear"
-    """how levels are enlarged"""
+    """interpolation with which the levels are enlarged"""
     precondition: Power = 0.0
-    """power of a low-pass filter of the gradient, 0 for none"""
+    """power of a low-pass filter of the gradient, 0 for no filter"""
 
     def sides(self, size: Shape) -> dict[str, list[int]]:
-        """Longer sides of the levels of each part."""
+        """Return the longer sides of the levels of each part."""
         return {
             "texture": level_sizes(size, self.ratio),
             "mask": level_sizes(size, self.ratio, most=self.mask_size),

@@ -1,7 +1,7 @@
-"""Pictures of several sizes, enlarged and summed; resizing by matrix products.
+"""Enlarges and sums images of several sizes; resizes by matrix products.
 
-A separable resize is `A x Bᵀ` with two small matrices. So written it has a
-deterministic gradient on every device, it can go around the edge (`wrap`), and
+A separable resize is `A x Bᵀ` with two small matrices. In this form its gradient is
+deterministic on every device, it can continue at the opposite edge (`wrap`), and
 a sum of levels becomes one product: with `L_i = A_i x_i`,
 `sum_i L_i B_iᵀ = [L_1 L_2 ...] [B_1 B_2 ...]ᵀ`.
 """
@@ -22,10 +22,19 @@ from clipig.ops.kernels.sampling import Shape
 def resize_matrix(
     before: int, after: int, mode: str, wrap: bool, device: torch.device
 ) -> Tensor:
-    """What resizes a row of `before` numbers to `after`: `[after, before]`.
+    """Compute the matrix that resizes a row of pixels, antialiased where it shrinks.
 
-    The matrix of `transforms.sampling.resize` (antialiased where it shrinks);
-    with `wrap` the row goes on around its ends.
+    It gives the result of `kernels.resizing.resize`.
+
+    Args:
+        before: Number of pixels of the row.
+        after: Number of pixels of the result.
+        mode: `nearest`, `bilinear` or `bicubic`.
+        wrap: The row continues at its opposite end.
+        device: Device of the result.
+
+    Returns:
+        `[after, before]`.
     """
     copies = 3 if wrap else 1
     unit = torch.eye(before * copies)[None, None]
@@ -41,7 +50,7 @@ def resize_matrix(
 
 
 def resized(x: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = False) -> Tensor:
-    """Resize `[..., H, W]`; equal to `sampling.resize` unless it wraps."""
+    """Resize `[..., H, W]` to `[..., *size]`, as `resizing.resize` does unless it wraps."""
     height, width = x.shape[-2:]
     if height != size[0]:
         x = _matrix(height, size[0], mode, wrap, x.device) @ x
@@ -51,7 +60,17 @@ def resized(x: Tensor, size: Shape, mode: str = "bilinear", wrap: bool = False) 
 
 
 def level_sizes(size: Shape, ratio: float, least: int = 1, most: int | None = None) -> list[int]:
-    """Longer sides of the levels of a picture: `least`, times `ratio` ..., and its own."""
+    """Compute the longer sides of the levels of an image.
+
+    Args:
+        size: Height and width of the image.
+        ratio: Ratio of the sides of two neighbouring levels.
+        least: Longer side of the coarsest level.
+        most: Maximum longer side of the finest level; None: as long as the image's.
+
+    Returns:
+        Longer sides in pixels, from coarse to fine.
+    """
     longer = max(size) if most is None else min(max(size), most)
     if least >= longer:
         return [longer]
@@ -72,7 +91,7 @@ def level_sum(
 ) -> Tensor:
     """Enlarge all `[R, C, h_i, w_i]` to `size` and add them: `[R, C, H, W]`.
 
-    A level of the very size is added as it is, which saves the largest product.
+    A level that already has this size is added unchanged, which saves the largest product.
     """
     if not levels:
         raise ValueError("no levels to add")
@@ -91,5 +110,5 @@ def level_sum(
 
 @lru_cache(maxsize=1024)
 def _matrix(before: int, after: int, mode: str, wrap: bool, device: torch.device) -> Tensor:
-    with torch.inference_mode(False):  # a tensor that any later step may use
+    with torch.inference_mode(False):  # cached inference tensors would break later gradients
         return resize_matrix(before, after, mode, wrap, device)

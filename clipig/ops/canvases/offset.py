@@ -1,4 +1,4 @@
-"""Canvases that are drawn on top of a fixed picture."""
+"""Base class of the canvases that add learned content to a fixed image."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from clipig.ops.kernels.sampling import Shape
 
 
 def moment(t: Tensor | float, like: Tensor) -> Tensor:
-    """Time as a float32 tensor on the device of `like`, without waiting for it."""
+    """Return the time as a float32 tensor on the device of `like`, without waiting for it."""
     if isinstance(t, Tensor):
         return t.to(torch.float32)
     return torch.full((), t, dtype=torch.float32, device=like.device)
 
 
 class OffsetCanvas(Canvas):
-    """`rgb = finish(offset + content(t))`.
+    """Shows `rgb = finish(offset + content(t))`.
 
-    `offset` `[R, 3, H, W]` is not learned. For a start from noise it is the
-    mean colour, for a start from a picture that picture, and what
-    post-processing changes goes there. `start_strength` `[R, 1, 1, 1]` is the
-    standard deviation that the content should begin with, in stored numbers.
+    The buffer `offset` `[R, 3, H, W]` is not learned. It holds the mean colour of a start
+    from noise, or the start image, and takes the changes of post-processing.
+    `start_strength` `[R, 1, 1, 1]` is the standard deviation that the content should begin
+    with, in stored values.
     """
 
     def __init__(self, start: Tensor, finish: Finish, init: str, wrap: bool, power: float = 0.0):
@@ -46,16 +46,16 @@ class OffsetCanvas(Canvas):
 
     @property
     def size(self) -> Shape:
-        """Height and width of the picture."""
+        """Height and width of the image."""
         height, width = self.buffers["offset"].shape[-2:]
         return height, width
 
     @abstractmethod
     def content(self, t: Tensor | float) -> Tensor:
-        """What is learned: stored numbers `[R, 3, H, W]`."""
+        """Compute the learned part, stored values `[R, 3, H, W]`."""
 
     def stored(self, t: Tensor | float) -> Tensor:
-        """Offset and content together."""
+        """Return the sum of offset and content, stored values `[R, 3, H, W]`."""
         return precondition(self.buffers["offset"] + self.content(t), self.power)
 
     def picture(self, t: Tensor | float) -> Picture:

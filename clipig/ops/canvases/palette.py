@@ -1,4 +1,4 @@
-"""Pixel art: a small grid of cells, few colours."""
+"""Stores pixel art: a small grid of cells with few colours."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ from clipig.rng import Draw, stream_id
 
 
 def clusters(pixels: Tensor, count: int, rounds: int = 8) -> Tensor:
-    """`count` colours of pictures `[R, 3, h, w]` by k-means: `[R, K, 3]`.
+    """Find the main colours of images by k-means.
 
-    Starts from evenly spaced ranks of brightness, so it draws nothing.
+    It starts from evenly spaced ranks of brightness, so it needs no random numbers.
+
+    Args:
+        pixels: `[R, 3, h, w]`.
+        count: K, the number of colours.
+        rounds: Number of iterations.
+
+    Returns:
+        `[R, K, 3]`.
     """
     rows = pixels.flatten(2).transpose(1, 2)
     order = rows.mean(2).argsort(1)
@@ -37,9 +45,9 @@ def clusters(pixels: Tensor, count: int, rounds: int = 8) -> Tensor:
 
 
 class PaletteCanvas(Canvas):
-    """`cells` `[R, 3, h, w]` and `palette` `[R, K, 3]`, both before the sigmoid.
+    """Learns `cells` `[R, 3, h, w]` and `palette` `[R, K, 3]`, both before the sigmoid.
 
-    A fixed palette is the buffer `palette`.
+    A fixed palette is a buffer instead.
     """
 
     def __init__(self, spec: Palette, start: Tensor, size: Shape, draw: Draw, init: str):
@@ -75,7 +83,7 @@ class PaletteCanvas(Canvas):
         return (cells[:, :, None] - colors[:, None]).square().sum(3)
 
     def indexed(self) -> tuple[Tensor, Tensor]:
-        """For each cell its colour's number, `[R, h, w]` int64, and the palette `[R, K, 3]`."""
+        """Return the colour index of each cell, `[R, h, w]` int64, and the palette `[R, K, 3]`."""
         with torch.no_grad():
             colors = self.colors()
             nearest = self._distances(colors).argmin(2)
@@ -89,7 +97,7 @@ class PaletteCanvas(Canvas):
         soft = torch.softmax(-distance * (first * (last / first) ** now), 2) @ colors
         nearest = distance.argmin(2)[..., None].expand(-1, -1, 3)
         hard = colors.detach().gather(1, nearest)
-        # the value goes from the mixture to the colour, the gradient is the mixture's
+        # the value moves from the mixture to the nearest colour, the gradient stays the mixture's
         shown = soft + (hard - soft.detach()) * now
         small = shown.transpose(1, 2).reshape(self.parameters["cells"].shape)
         return Picture(resized(small, self.size, "nearest"), indexed=self.indexed)
@@ -102,12 +110,12 @@ class PaletteCanvas(Canvas):
 
 
 class Palette(CanvasSpec):
-    """Pixel art: a grid of cells that share K learned colours, enlarged crisply.
+    """Store pixel art: a grid of cells that share K learned colours, enlarged crisply.
 
-    A cell has a colour c of its own and shows the mixture `sum_k w_k p_k` of the
+    A cell has its own colour c and shows the mixture `sum_k w_k p_k` of the
     palette's colours, `w = softmax(-h |c - p_k|^2)`. The hardness h grows over
-    the run, and the value moves from the mixture to the nearest colour, which it
-    is at the end. `indexed` gives numbers and palette for an indexed PNG.
+    the run, and the shown colour moves from the mixture to the nearest palette colour,
+    which it reaches at the end. So the image can be saved as a PNG with a palette.
 
     Example:
         canvas: {palette: {cells: 32, colors: 8}}
@@ -118,7 +126,7 @@ class Palette(CanvasSpec):
     cells: Count = 32
     """cells along the longer side, whatever the resolution"""
     colors: Annotated[int, fixed(integer=True, minimum=2, maximum=256)] = 8
-    """K, number of colours"""
+    """K, the number of colours"""
     palette: Annotated[list[Rgb], Field(min_length=2, max_length=256)] | None = None
     """fixed colours instead of learned ones, each `red green blue` in 0..1"""
     hardness: StartEnd = (20.0, 300.0)

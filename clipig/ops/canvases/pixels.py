@@ -1,4 +1,4 @@
-"""The original's canvas: one number per pixel and channel."""
+"""Stores one value per pixel and channel, as the original does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from clipig.rng import Draw
 
 
 class PixelCanvas(Canvas):
-    """`pixels` `[R, 3, H, W]`.
+    """Learns `pixels` `[R, 3, H, W]`.
 
-    Stored colours that are merely clamped are kept within 0..1 themselves (a projected
-    gradient step): then showing them costs nothing, and a pixel that has reached an end
-    leaves it as soon as the gradient wants it to.
+    With `squash: clamp` and `color: rgb` the parameters themselves are clamped to 0..1
+    after each step (projected gradient descent). Then the image needs no further
+    computation, and a pixel leaves an end of the range as soon as its gradient points inwards.
     """
 
     def __init__(self, start: Tensor, finish: Finish, power: float = 0.0, wrap: bool = False):
@@ -46,7 +46,7 @@ class PixelCanvas(Canvas):
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         super().load(state)
-        if self.direct:  # of older versions, which clamped later
+        if self.direct:  # states of older versions may contain values outside 0..1
             self._store(self.parameters["pixels"])
 
     def resize_state(self, name: str, state: Tensor) -> Tensor:
@@ -65,11 +65,11 @@ class PixelCanvas(Canvas):
 
 
 class Pixels(CanvasSpec):
-    """One number per pixel and channel, as in the original.
+    """Store one value per pixel and channel, as in the original.
 
-    `precondition: p` filters the gradient by 1 / k^p (k in waves per picture):
-    with `optimizer: sgd` and a squash this is what a sum of all resolutions
-    (Fort and Whitaker, "Direct Ascent Synthesis", 2025) does, in one tensor.
+    `precondition: p` filters the gradient by 1 / k^p (k in waves per image). With
+    `optimizer: sgd` and a squash it has the effect of a sum of all resolutions
+    (Fort and Whitaker, "Direct Ascent Synthesis", 2025) with only one tensor.
 
     Example:
         canvas: {pixels: {squash: sigmoid}}
@@ -80,11 +80,11 @@ class Pixels(CanvasSpec):
     editable: ClassVar[bool] = True
 
     squash: Squash = "clamp"
-    """how stored numbers become colours"""
+    """function from stored values to colours"""
     color: Axes = "rgb"
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
     precondition: Power = 0.0
-    """power of the low-pass filter of the gradient, 0 for none, 1 to 2 for natural pictures"""
+    """power of the low-pass filter of the gradient: 0 for no filter, 1 to 2 for natural images"""
 
     def build(
         self, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool = False

@@ -1,8 +1,8 @@
-"""A filter that acts on the gradient only.
+"""A filter that acts only on the gradient.
 
-Under SGD a sum of levels moves the picture by its gradient through a low-pass
-filter of power-law shape. Here is that filter by itself: the same effect with
-one tensor and one Fourier transform per step.
+Under SGD, an image that is a sum of levels moves by its gradient after a low-pass
+filter of power-law shape. This module applies that filter directly: it has the same
+effect with one tensor and one filtering in the Fourier domain per step.
 """
 
 from __future__ import annotations
@@ -17,9 +17,15 @@ from clipig.ops.kernels.sampling import Shape
 
 @lru_cache(maxsize=64)
 def power_law(size: Shape, power: float, device: torch.device) -> Tensor:
-    """`1 / max(k, 1)^power` for `rfft2`, k in waves per longer side: `[H, W // 2 + 1]`.
+    """Compute the gains `1 / max(k, 1)^power`, scaled so that white noise keeps its strength.
 
-    Scaled so that white noise keeps its root mean square.
+    Args:
+        size: Height and width of the images.
+        power: Power of the decrease; k is in waves per longer side.
+        device: Device of the result.
+
+    Returns:
+        `[H, W // 2 + 1]`, factors for the result of `rfft2`.
     """
     height, width = size
     longer = max(size)
@@ -50,7 +56,7 @@ class _Precondition(torch.autograd.Function):
 
 
 def precondition(x: Tensor, power: float) -> Tensor:
-    """`x` itself; its gradient `[..., H, W]` is filtered by `1 / k^power`."""
+    """Return `x` unchanged and filter its gradient `[..., H, W]` by `1 / k^power`."""
     if power == 0:
         return x
     return _Precondition.apply(x, power)  # type: ignore[no-untyped-call, no-any-return]

@@ -1,4 +1,4 @@
-"""A picture as a sum of pictures of many sizes."""
+"""Stores an image as a sum of images of many sizes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from clipig.rng import Draw, stream_id
 
 
 def spread(knots: Sequence[float], count: int) -> list[float]:
-    """`count` numbers from the first to the last knot, linear in between."""
+    """Interpolate knots linearly at `count` positions, from the first to the last knot."""
     if len(knots) == 1 or count == 1:
         return [knots[0]] * count
     out = []
@@ -31,7 +31,7 @@ def spread(knots: Sequence[float], count: int) -> list[float]:
 
 
 class PyramidCanvas(OffsetCanvas):
-    """`level_<side>` `[R, 3, h, w]` for each level, coarse to fine."""
+    """Learns `level_<side>` `[R, 3, h, w]` for each level."""
 
     def __init__(
         self, spec: Pyramid, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool
@@ -47,12 +47,12 @@ class PyramidCanvas(OffsetCanvas):
 
     @staticmethod
     def label(side: int) -> str:
-        """The parameter's name of a level."""
+        """Name of the parameter that holds a level."""
         return f"level_{side}"
 
     @property
     def sides(self) -> list[int]:
-        """Longer sides of the levels, coarse to fine."""
+        """Longer sides of the levels, from coarse to fine."""
         return sorted(int(name.removeprefix("level_")) for name in self.parameters)
 
     @property
@@ -79,14 +79,14 @@ class PyramidCanvas(OffsetCanvas):
         for side in set(before) - set(kept):
             del self.parameters[self.label(side)]
         for side in kept:
-            if tuple(shapes[self.label(side)]) != level_shape(side, size):  # another aspect
+            if tuple(shapes[self.label(side)]) != level_shape(side, size):  # new aspect ratio
                 level = self.parameters[self.label(side)].detach()
                 self.set(self.label(side), resized(level, level_shape(side, size)))
         for side in self.spec.sides(size):
             if side > max(kept, default=0):
                 shape = (goal.shape[0], 3, *level_shape(side, size))
                 self.set(self.label(side), goal.new_zeros(shape))
-        if max(size) < max(before):  # what the lost levels showed goes on as offset
+        if max(size) < max(before):  # the offset takes over the content of dropped levels
             with torch.no_grad():
                 self.buffers["offset"] = goal - self.content(1.0)
 
@@ -98,13 +98,13 @@ class PyramidCanvas(OffsetCanvas):
 
 
 class Pyramid(CanvasSpec):
-    """A sum of pictures of 1, 2, 4 ... pixels, each enlarged to full size.
+    """Store a sum of images of 1, 2, 4 ... pixels, each enlarged to full size.
 
-    `rgb = squash(offset + sum_i enlarge(level_i))`: large shapes live in few
-    numbers that every view sees, so they form first and stay smooth (Fort and
-    Whitaker, "Direct Ascent Synthesis", 2025; imstack, 2021). The offset is the
-    start picture, or its mean colour for a start from noise; levels begin at zero,
-    or share the noise's standard deviation.
+    `rgb = squash(offset + sum_i enlarge(level_i))`. Few values, which every view sees,
+    determine the large shapes, so these form first and stay smooth (Fort and
+    Whitaker, "Direct Ascent Synthesis", 2025; imstack, 2021). For a start from an image
+    the offset is that image and all levels begin at zero. For a start from noise the
+    offset is its mean colour and the levels share its standard deviation.
 
     Example:
         canvas: {pyramid: {ratio: 2, release: 1/3}}
@@ -114,24 +114,24 @@ class Pyramid(CanvasSpec):
     editable: ClassVar[bool] = True
 
     levels: Annotated[list[Count], Field(min_length=1)] | Literal["all"] | None = None
-    """longer sides in pixels, `all` for every whole number (slow), default by `ratio`"""
+    """longer sides in pixels, or `all`: every whole number (slow); by default from `ratio`"""
     ratio: Ratio = 2.0
-    """from one level to the next, from 1 to the size of the picture"""
+    """ratio of the sides of two neighbouring levels, from 1 pixel to the size of the image"""
     interpolation: Enlargement = "bilinear"
-    """how levels are enlarged"""
+    """interpolation with which the levels are enlarged"""
     squash: Squash = "sigmoid"
-    """how stored numbers become colours"""
+    """function from stored values to colours"""
     color: Axes = "rgb"
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
     release: Share = 0.0
-    """coarse levels first: all are released after this part of the run"""
+    """fraction of the run after which all levels are active, coarse levels first"""
     rates: Annotated[list[Natural], Field(min_length=1)] = Field(default=[1.0])
-    """factors of the learning rate from the coarsest to the finest level, linear between"""
+    """factors of the learning rate from the coarsest to the finest level, linear in between"""
     precondition: Power = 0.0
-    """power of a low-pass filter of the gradient, 0 for none"""
+    """power of a low-pass filter of the gradient, 0 for no filter"""
 
     def sides(self, size: Shape) -> list[int]:
-        """Longer sides of the levels of a picture of this size."""
+        """Return the longer sides of the levels of an image of this size."""
         if self.levels == "all":
             return list(range(1, max(size) + 1))
         if self.levels is None:

@@ -1,4 +1,4 @@
-"""A picture as a function of the place, learned by a small network per run."""
+"""Stores an image as a function of the position, a small network per run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,11 @@ from clipig.rng import Draw, stream_id
 
 @lru_cache(maxsize=32)
 def places(size: Shape, wrap: bool, device: torch.device) -> Tensor:
-    """Coordinates of the pixels, -1..1 along the longer side: `[H * W, 2]`.
+    """Compute the network's input for each pixel.
 
-    With `wrap` the sine and cosine of both, so that opposite edges touch: `[H * W, 4]`.
+    Returns:
+        `[H * W, 2]`, coordinates y and x, -1..1 along the longer side. With `wrap`
+        `[H * W, 4]`, sine and cosine of both, so that opposite edges touch.
     """
     longer = max(size)
     y, x = (
@@ -38,7 +40,7 @@ def places(size: Shape, wrap: bool, device: torch.device) -> Tensor:
 
 
 class SirenCanvas(OffsetCanvas):
-    """`weight_<i>` `[R, in, out]` and `bias_<i>` `[R, 1, out]` of each layer."""
+    """Learns `weight_<i>` `[R, in, out]` and `bias_<i>` `[R, 1, out]` of each layer."""
 
     def __init__(
         self, spec: Siren, start: Tensor, size: Shape, draw: Draw, init: str, wrap: bool
@@ -55,7 +57,8 @@ class SirenCanvas(OffsetCanvas):
             ]
             weight, bias = draws[0] * bound, draws[1] * bound
             if i == last:
-                # half of the squared sines of the layer before, times the variance of weights
+                # deviation of the output: n_in squared sines of mean 1/2 times the variance
+                # 1/3 of the uniform weights
                 std = math.sqrt(n_in / 6)
                 strength = self.start_strength[:, 0].clamp(min=1e-3)
                 weight, bias = draws[0] * strength / std, torch.zeros_like(bias)
@@ -76,12 +79,12 @@ class SirenCanvas(OffsetCanvas):
 
 
 class Siren(CanvasSpec):
-    """A network of sines from the place to the colour: `rgb = squash(offset + net(x, y))`.
+    """Store a network of sines from position to colour: `rgb = squash(offset + net(x, y))`.
 
-    `h_i = sin(w0 (W h + b))`, weights drawn so that
+    Each layer computes `h_i = sin(w0 (W h + b))`. The weights are drawn so that
     every layer sees arguments of variance one (Sitzmann et al., "Implicit Neural
-    Representations with Periodic Activation Functions", 2020; deep-daze). It has
-    no pixels, so the picture may be drawn again at any size.
+    Representations with Periodic Activation Functions", 2020; deep-daze). The network has
+    no pixels, so it can show the image at any size.
 
     Example:
         canvas: {siren: {width: 64, layers: 4, w0: 20}}
@@ -95,9 +98,9 @@ class Siren(CanvasSpec):
     layers: Annotated[int, fixed(integer=True, minimum=1, maximum=64)] = 4
     """hidden layers"""
     w0: Positive = 20.0
-    """how fine the waves are: 10 smooth, 30 fine"""
+    """frequency of the sines: 10 is smooth, 30 is fine"""
     squash: Squash = "sigmoid"
-    """how stored numbers become colours"""
+    """function from stored values to colours"""
     color: Axes = "rgb"
     """`decorrelated`: stored along the axes in which colours of photographs vary (lucid)"""
     rate: Positive = 0.1
