@@ -1,5 +1,4 @@
-"""The table of constraints. Order: measured values, comparisons, natural
-pictures, style."""
+"""The table of constraints, in the order measured values, comparisons, natural images, style."""
 
 from __future__ import annotations
 

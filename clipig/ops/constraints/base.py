@@ -1,9 +1,9 @@
-"""Soft penalties on what the encoder sees.
+"""Base classes of the constraints, soft penalties on the views.
 
 A constraint looks at the views after all transforms, at the encoder's input size
-and clamped to 0..1, and gives one penalty per view, `[R, N]`. With
-D(a, b) the mean squared (l2) or mean absolute (l1) difference, the term in the
-loss is `weight * K * D`; K is 100 unless a class says otherwise.
+and clamped to 0..1, and computes one penalty per view, `[R, N]`. If D(a, b) is the
+mean squared (l2) or mean absolute (l1) difference, the term in the loss is
+`weight * K * D`, where K is 100 unless a class defines another factor.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ Loss = Literal["l2", "mse", "l1", "mae"]
 
 
 class Constraint(Op, Windowed):
-    """A penalty that lowers with what is asked for."""
+    """A penalty that falls as the views get closer to the desired property."""
 
     factor: ClassVar[float] = 100.0
     """K, the fixed factor of the term"""
     random: ClassVar[bool] = False
+    """whether `sample` draws anything"""
 
     weight: Weight = constant(1.0)
     """factor of the penalty"""
@@ -35,30 +36,39 @@ class Constraint(Op, Windowed):
     """`l2`/`mse`: mean square, `l1`/`mae`: mean absolute difference"""
 
     def check(self, size: Shape, p: Params) -> str | None:
-        """What is wrong with using the constraint at this size, if anything."""
+        """Explain why the constraint cannot be used at this size of views; None if it can."""
         return None
 
     def sample(self, draw: ViewDraw, p: Params, size: Shape) -> tuple[Tensor, ...]:
-        """Draw all random numbers that the constraint needs."""
+        """Draw all random numbers that the constraint needs, tensors `[R, N, ...]`."""
         return ()
 
     @abstractmethod
     def penalty(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        """D for views `[R, N, 3, H, W]` in 0..1: `[R, N]`, without weight and K."""
+        """Compute D, without weight and K.
+
+        Args:
+            views: `[R, N, 3, H, W]` in 0..1.
+            p: The fields of the constraint for this step.
+            drawn: Random numbers from `sample`.
+
+        Returns:
+            `[R, N]`.
+        """
 
     def distance(self, difference: Tensor) -> Tensor:
-        """D of a difference `[R, N, ...]`, over all but the first two axes."""
+        """Compute D of a difference `[R, N, ...]` over all but the first two axes: `[R, N]`."""
         flat = difference.flatten(2)
         return flat.abs().mean(2) if self.loss in ("l1", "mae") else flat.square().mean(2)
 
 
 class Bounded(Constraint):
-    """A constraint on a measured value: at least `above`, at most `below`, one-sided."""
+    """Keeps a measured value at or above `above`, at or below `below`, or between both."""
 
     above: LiveColor | None = None
-    """the value should not be less than this"""
+    """minimum of the value; there is no penalty above it"""
     below: LiveColor | None = None
-    """the value should not be more than this"""
+    """maximum of the value; there is no penalty below it"""
 
     @model_validator(mode="after")
     def _needs_a_bound(self) -> Bounded:
@@ -67,7 +77,7 @@ class Bounded(Constraint):
         return self
 
     def bounds(self, value: Tensor, p: Params) -> Tensor:
-        """D beyond the bounds for `value` `[R, N, 3]`."""
+        """Compute D of the distance of `value` `[R, N, 3]` beyond its bounds: `[R, N]`."""
         total = value.new_zeros(value.shape[:2])
         if p.above is not None:
             total = total + self.distance((p.above - value).clamp(min=0))

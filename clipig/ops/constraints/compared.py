@@ -16,7 +16,7 @@ from clipig.rng import ViewDraw
 
 
 class BlurConstraint(Constraint):
-    """Prefer smooth pictures: D(x, blur(x)).
+    """Prefer smooth images: D(x, blur(x)).
 
     Example:
         - blur: {kernel_size: 11, start: 50%}
@@ -68,9 +68,9 @@ class NormalizeConstraint(Constraint):
     factor: ClassVar[float] = 10.0
 
     min: LiveColor = constant(0.0, 0.0, 0.0)
-    """least value of red, green and blue"""
+    """minimum of red, green and blue"""
     max: LiveColor = constant(1.0, 1.0, 1.0)
-    """greatest value"""
+    """maximum of red, green and blue"""
 
     def penalty(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         flat = views.flatten(3)
@@ -81,10 +81,10 @@ class NormalizeConstraint(Constraint):
 
 
 class NoiseConstraint(Constraint):
-    """Prefer pictures near a noisy copy of themselves: D(x, stop(x + std * N)).
+    """Prefer images near a noisy copy of themselves: D(x, stop(x + std * N)).
 
-    In the original both sides carried a gradient, which cancelled to exactly
-    zero. Here the noisy copy is fixed, so the constraint is a random pull.
+    In the original both sides had a gradient, and the sum was exactly zero. Here the noisy
+    copy has no gradient, so the constraint pulls in a random direction.
 
     Example:
         - noise: {std: .1}
@@ -108,8 +108,8 @@ class NoiseConstraint(Constraint):
 class TotalVariation(Constraint):
     """Prefer few and small steps between neighbouring pixels (total variation).
 
-    D is the mean of the differences to the right and lower neighbours; use
-    `loss: l1` for the edge-preserving form of Rudin, Osher and Fatemi (1992).
+    D is the mean of the differences to the right and lower neighbours. `loss: l1` gives
+    the edge-preserving form of Rudin, Osher and Fatemi (1992).
 
     Example:
         - tv: {weight: .1, loss: l1}
@@ -124,7 +124,7 @@ class TotalVariation(Constraint):
 
 
 class Gray(Constraint):
-    """Prefer pictures near one colour: D(x, colour).
+    """Prefer images near one colour: D(x, colour).
 
     Example:
         - gray: {color: .5, weight: .003}
@@ -134,7 +134,7 @@ class Gray(Constraint):
     sole: ClassVar[str] = "color"
 
     color: LiveColor = constant(0.5, 0.5, 0.5)
-    """the colour to stay near"""
+    """the preferred colour"""
 
     def penalty(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         return self.distance(views - color(p.color))

@@ -1,4 +1,4 @@
-"""Constraints on a measured value of each colour: at least `above`, at most `below`."""
+"""Constraints that keep a measured value of each colour at least `above` or at most `below`."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ class EdgeMeanConstraint(Bounded):
 class ContrastConstraint(Bounded):
     """Keep the contrast above or below a value; K is 1.
 
-    Contrast is the mean of the pixels above their channel's mean minus the mean
-    of those below it; that of a flat channel is 0.
+    The contrast of a channel is the mean of the pixels above the channel's mean minus the
+    mean of the pixels below it. A flat channel has contrast 0.
 
     Example:
         - contrast: {above: .2}

@@ -1,4 +1,4 @@
-"""Constraints that ask for what photographs and designs have in common."""
+"""Constraints that prefer properties which photographs and designs have in common."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from clipig.ops.transforms.color import luma
 
 
 class Spectrum(Constraint):
-    """Prefer the spectrum of natural pictures, amplitude 1 / frequency^slope; K is 1.
+    """Prefer the spectrum of natural images, amplitude 1 / frequency^slope; K is 1.
 
     The power of the brightness (under a Hann window) is averaged over rings of
     spatial frequency, three per octave. D compares its logarithm to base 10 with
     the line of the given slope through its mean, so the contrast stays free.
-    Photographs have slopes about 1 (D. J. Field, "Relations between the
+    Photographs have a slope of about 1 (D. J. Field, "Relations between the
     statistics of natural images and the response properties of cortical cells",
-    1987); noise has 0, soft pictures 2.
+    1987). Noise has a slope of 0, soft images of 2.
 
     Example:
         - spectrum: {slope: 1, weight: .5}
@@ -35,7 +35,7 @@ class Spectrum(Constraint):
     factor: ClassVar[float] = 1.0
 
     slope: Annotated[Value, Numbers(variables=LIVE)] = constant(1.0)
-    """how steeply the amplitude falls with the frequency"""
+    """power with which the amplitude falls with the frequency"""
 
     def check(self, size: Shape, p: Params) -> str | None:
         if min(size) >= 8:
@@ -55,18 +55,23 @@ class Spectrum(Constraint):
 
 @functools.lru_cache(maxsize=16)
 def _rings(size: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights of the spectrum's entries in each ring `[H * (W // 2 + 1), rings]`,
-    log10 of the rings' frequency in cycles per pixel `[rings]`, window `[H, W]`."""
+    """Compute the rings of spatial frequency for views of height and width `size`.
+
+    Returns:
+        The weight of each entry of the spectrum in each ring, `[H * (W // 2 + 1), rings]`;
+        log10 of the rings' mean frequency in cycles per pixel, `[rings]`; the Hann window,
+        `[H, W]`.
+    """
     height, width = size
     y = torch.fft.fftfreq(height, dtype=torch.float64)[:, None]
     x = torch.fft.rfftfreq(width, dtype=torch.float64)[None]
     radius = (x.square() + y.square()).sqrt().flatten()
-    twice = torch.full_like(x, 2.0)  # entries that stand for their mirror image too
+    twice = torch.full_like(x, 2.0)  # an entry of the half spectrum also stands for its conjugate
     twice[0, 0] = 1.0
     if width % 2 == 0:
         twice[0, -1] = 1.0
     weight = twice.expand(height, -1).flatten() * (radius <= 0.5)
-    first = 2.0 / min(size)  # below, the window and the picture's layout decide
+    first = 2.0 / min(size)  # window and composition dominate the lower frequencies
     ring = (3 * torch.log2(radius.clamp(min=1e-9) / first)).floor()
     columns, frequency = [], []
     for number in range(math.ceil(3 * math.log2(0.5 / first)) + 1):
@@ -77,7 +82,7 @@ def _rings(size: Shape, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
             frequency.append((share * radius.clamp(min=1e-9).log10()).sum())
     hann_y = torch.hann_window(height, dtype=torch.float64)[:, None]
     hann_x = torch.hann_window(width, dtype=torch.float64)
-    with torch.inference_mode(False):  # tensors that any later step may use
+    with torch.inference_mode(False):  # cached inference tensors would break later gradients
         made = torch.stack(columns, 1), torch.stack(frequency), hann_y * hann_x
         rings, log_frequency, window = (t.to(device, torch.float32) for t in made)
     return rings, log_frequency, window
@@ -94,7 +99,7 @@ class PaletteColors(Constraint):
     sole: ClassVar[str] = "palette"
 
     palette: Annotated[Value, Numbers(tuple(range(3, 97, 3)), variables=LIVE)]
-    """red, green and blue of each colour, one after the other; up to 32 colours"""
+    """red, green and blue of each colour, one colour after the other; up to 32 colours"""
 
     def penalty(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
         nearest: Tensor | None = None
@@ -108,9 +113,9 @@ class PaletteColors(Constraint):
 
 
 class GrayWorld(Constraint):
-    """Prefer no tint: D(mean of each colour, mean of all three).
+    """Prefer images without tint: D(mean of each colour, mean of all three).
 
-    The gray-world assumption of white balance (G. Buchsbaum, "A spatial processor
+    White balance calls this the gray-world assumption (G. Buchsbaum, "A spatial processor
     model for object colour perception", 1980).
 
     Example:

@@ -1,4 +1,4 @@
-"""A constraint that looks through the encoder: the manner of a reference picture."""
+"""A constraint on the activations of the encoder: the style of a reference image."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ StyleStatistic = Literal["moments", "gram"]
 Layer = Annotated[int, fixed(integer=True, minimum=0, maximum=999)]
 
 _FLOOR = 0.1
-"""Share of the channels' mean size that is added to each: quiet ones do not decide alone"""
+"""Fraction of the channels' mean power added to each, so that weak channels do not dominate"""
 _EPSILON = 1e-6
-"""Added to variances, whose root has no slope at zero"""
+"""Added to variances, because the slope of their root is infinite at zero"""
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a layer of an encoder shall show.
+    """The desired statistics of one layer of an encoder.
 
-    layer   its index in `Encoder.features`
-    value   statistics of the reference, `[...]`, or `[R|1, 1, ...]` for runs
-    unit    one over the size of a difference that counts as 1, likewise
+    Attributes:
+        layer: Index of the layer in `Encoder.features`.
+        value: Statistics of the reference, `[...]`, or `[R|1, 1, ...]` for runs.
+        unit: One over the difference that counts as 1, of the same shape.
     """
 
     layer: int
@@ -37,25 +38,25 @@ class Goal:
 
 
 class Style(Constraint):
-    """Prefer the manner of a reference picture: colours, strokes, texture; K is 1.
+    """Prefer the style of a reference image: colours, strokes, texture; K is 1.
 
-    Compared are statistics of the encoder's early layers, which know what there is
-    but not where: `moments` are the mean and standard deviation of each channel (Huang
+    The constraint compares position-independent statistics of the encoder's early
+    layers. `moments` are the mean and standard deviation of each channel (Huang
     and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance
     Normalization", 2017), `gram` the mean products of two channels (Gatys, Ecker and
     Bethge, "Image Style Transfer Using Convolutional Neural Networks", 2016).
 
-    D is the mean over channels, layers and encoders. A difference counts in units of
-    the reference: its channel's standard deviation for `moments`, its whole Gram
-    matrix, channels scaled to equal size, for `gram`. Two unlike pictures are apart
-    by 0.2 to 2 (`moments`) or 1 to 10 (`gram`), a picture drawn in the manner of the
-    other by a tenth of it or less. That is the scale of the `1 - cos` of a text, so
-    give a style about the weight of a feature.
+    D is the mean over channels, layers and encoders. Differences are measured in units of
+    the reference: the standard deviation of its channel for `moments`, or its whole Gram
+    matrix, with channels scaled to equal size, for `gram`. D is 0.2 to 2 (`moments`) or 1
+    to 10 (`gram`) for two images of unlike style, and a tenth of it or less for an image
+    in the style of the other. This is the scale of the `1 - cos` of a text, so a style
+    needs about the weight of a feature.
 
-    Each view is compared with the whole reference (a piece of it with `zoom`), so
-    strokes get the size that they have relative to a view: `cutouts` of a third of the
-    picture make them a third as large in it. Noise in the views would count as
-    texture: give a style a target of its own, without noise.
+    Each view is compared with the whole reference (or a piece of it with `zoom`), so the
+    size of the strokes is relative to a view: with `cutouts` of a third of the image, the
+    strokes become a third as large in the image. Noise in the views would count as
+    texture, so a style should have its own target without noise.
 
     Example:
         - style: {image: examples/inputs/mosaic.png, weight: 1/2}
@@ -66,13 +67,13 @@ class Style(Constraint):
     factor: ClassVar[float] = 1.0
 
     image: str
-    """path or http(s) address of the reference; its middle square is used"""
+    """path or http(s) address of the reference, whose middle square is used"""
     statistics: StyleStatistic = "moments"
-    """`moments`: mean and deviation of each channel, `gram`: products of all pairs"""
+    """`moments`: mean and deviation of each channel, `gram`: products of all pairs of channels"""
     layers: Annotated[list[Layer], Field(min_length=1)] | None = None
-    """which of the encoder's early layers count, from 0; all by default"""
+    """indices of the encoder's early layers to compare, from 0; all by default"""
     zoom: Annotated[float, fixed(minimum=1, maximum=8)] = 1.0
-    """enlarges the reference: it is seen in pieces of 1/zoom of its side"""
+    """enlarges the reference: the encoder sees it in pieces of 1/zoom of its side"""
 
     @field_validator("image")
     @classmethod
@@ -82,9 +83,9 @@ class Style(Constraint):
         return image
 
     def penalty(self, views: Tensor, p: Params, drawn: tuple[Tensor, ...]) -> Tensor:
-        """D of what the encoders see in the views, `[R, N]`.
+        """Compute D, `[R, N]`, from the activations of the encoders.
 
-        `p.goals` are the `Goal`s of each encoder and layer, `p.seen` the statistics
+        `p.goals` contains the `Goal`s of each encoder and layer, `p.seen` the statistics
         `[R, N, ...]` of the views, in the same order.
         """
         by_encoder = [
@@ -98,10 +99,10 @@ class Style(Constraint):
 
 
 class _Gram(torch.autograd.Function):
-    """`[B, C, h, w]` to `[B, C, C]`, with a gradient in the memory order of the maps.
+    """Gram matrices `[B, C, C]` of `[B, C, h, w]`, with a gradient in the maps' memory order.
 
-    Autograd's own comes in another order, which doubles the time of the convolutions
-    before it, and takes two products where one does.
+    Autograd's own gradient has another memory order, which doubles the time of the
+    preceding convolutions, and needs two products instead of one.
     """
 
     @staticmethod
@@ -122,7 +123,15 @@ class _Gram(torch.autograd.Function):
 
 
 def statistic(kind: StyleStatistic, maps: Tensor) -> Tensor:
-    """What is compared of activations `[B, C, h, w]`: `[B, 2, C]` or `[B, C, C]`."""
+    """Compute the statistics of activations.
+
+    Args:
+        kind: `moments` or `gram`.
+        maps: Activations `[B, C, h, w]`.
+
+    Returns:
+        `[B, 2, C]`, mean and standard deviation, or `[B, C, C]`, mean products.
+    """
     if kind == "gram":
         out: Tensor = _Gram.apply(maps)
         return out
@@ -131,7 +140,7 @@ def statistic(kind: StyleStatistic, maps: Tensor) -> Tensor:
 
 
 def goal(kind: StyleStatistic, layer: int, value: Tensor) -> Goal:
-    """The goal for the statistics `[2, C]` or `[C, C]` of a reference."""
+    """Make the goal of a layer from the statistics `[2, C]` or `[C, C]` of a reference."""
     if kind == "moments":
         variance = value[1].square()
         size = (variance + _FLOOR * variance.mean()).sqrt()
