@@ -1,4 +1,4 @@
-"""Everything that a config can name: transforms, constraints, canvases, optimizers, schedules.
+"""The ops that a config can name: transforms, constraints, canvases, optimizers, schedules.
 
 May import: `values`, `rng`, `errors`.
 """

@@ -1,9 +1,10 @@
-"""What an op is: one class that is the YAML key, its documentation and its test entry.
+"""Base classes and field types of the ops.
 
-An op is a frozen pydantic model. Its fields are the YAML keys below its name,
-its docstring is the reference entry, its place in a table (`TRANSFORMS`,
-`CONSTRAINTS`, `POSTPROC`, `CANVASES`, `OPTIMIZERS`) is the list that the tests
-walk through. Numbers are `Value`s: constants or expressions (see `clipig.values.numbers`).
+An op is one class, a frozen pydantic model, that defines a YAML key, its documentation
+and its test entry. Its fields are the YAML keys below its name, and its docstring is the
+reference entry. The tests iterate over the tables of ops (`TRANSFORMS`, `CONSTRAINTS`,
+`POSTPROC`, `CANVASES`, `OPTIMIZERS`). Numeric fields are `Value`s: constants or
+expressions (see `clipig.values.numbers`).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ FULL_START, FULL_END = Moment(0.0), Moment(1.0)
 
 
 class Node(BaseModel):
-    """A part of an experiment: frozen, strict, no unknown keys."""
+    """A part of an experiment, frozen and strict, without unknown keys."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True,
@@ -42,7 +43,7 @@ class Node(BaseModel):
 
 
 class Windowed(Node):
-    """Anything that acts from `start` to `end`, both included."""
+    """A part that acts from `start` to `end`, both included."""
 
     start: Moment = FULL_START
     """first moment: epoch (whole number), fraction or '10%'"""
@@ -62,12 +63,12 @@ class Windowed(Node):
 
 
 class Op(Node):
-    """One entry of a table. Subclasses are final: abstract or complete, nothing between."""
+    """One entry of a table. A subclass is either abstract or complete."""
 
     name: ClassVar[str]
     """the YAML key"""
     sole: ClassVar[str] = ""
-    """the field meant by a bare value: `- mul: 1/2`, `- blur: 5`"""
+    """name of the field that a bare value sets: `- mul: 1/2`, `- blur: 5`"""
 
     @model_validator(mode="before")
     @classmethod
@@ -83,12 +84,12 @@ class Op(Node):
 
     @classmethod
     def summary(cls) -> str:
-        """First line of the docstring."""
+        """Return the first line of the docstring."""
         return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 Positive = Annotated[float, fixed(above=0)]
-"""a plain number above 0, which may be written as `1/3`"""
+"""a constant number above 0, which may be written as `1/3`"""
 Scalar = Annotated[Value, Numbers()]
 Factor = Annotated[Value, Numbers(minimum=0, clamped=True)]
 Color = Annotated[Value, Numbers((3,))]
@@ -110,7 +111,7 @@ LiveColor = Annotated[Value, Numbers((3,), variables=LIVE)]
 
 @functools.cache
 def numbers_of(cls: type[BaseModel]) -> Mapping[str, Numbers]:
-    """The `Numbers` of each `Value` field of a model, by field name."""
+    """Collect the `Numbers` of each `Value` field of a model, by field name."""
     return {
         name: mark
         for name, info in cls.model_fields.items()
@@ -119,7 +120,7 @@ def numbers_of(cls: type[BaseModel]) -> Mapping[str, Numbers]:
 
 
 def _marks(metadata: Sequence[Any], annotation: Any) -> list[Numbers]:
-    """`Numbers` in a field's metadata, also inside `Annotated[...] | None`."""
+    """Find the `Numbers` in a field's metadata, also inside `Annotated[...] | None`."""
     inner = [m for arg in getattr(annotation, "__args__", ()) for m in
              getattr(arg, "__metadata__", ())]
     return [m for m in [*metadata, *inner] if isinstance(m, Numbers)][:1]

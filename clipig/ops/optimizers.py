@@ -1,9 +1,9 @@
-"""Optimizers by their YAML name.
+"""The optimizers, by their YAML name.
 
-All of them are elementwise, so the rows of a batch do not see one another, and
-in all of them the update is proportional to the learning rate. The engine uses
-both: it lets torch take a step of rate one and scales the step by the rate of
-each run.
+All of them are elementwise, so the rows of a batch do not affect each other, and
+in all of them the update is proportional to the learning rate. The engine relies on
+both: torch computes the update at learning rate one, and the engine scales it by the
+learning rate of each run.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Decays = Annotated[tuple[float, float], fixed(2, minimum=0, below=1)]
 
 
 class OptimizerSpec(Op):
-    """A rule that turns gradients into steps."""
+    """A rule that turns gradients into updates."""
 
     base: ClassVar[float]
-    """the learning rate that `learnrate: 1` means"""
+    """the learning rate that corresponds to `learnrate: 1`"""
 
     @abstractmethod
     def build(self, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
-        """The torch optimizer for parameter groups, each with its own `lr`."""
+        """Build the torch optimizer for parameter groups, each with its own `lr`."""
 
 
 class Adam(OptimizerSpec):
@@ -89,7 +89,7 @@ class AdaMax(OptimizerSpec):
 
 
 class SGD(OptimizerSpec):
-    """Plain gradient descent; `learnrate: 1` is 10.
+    """Gradient descent, optionally with momentum; `learnrate: 1` is 10.
 
     Example:
         optimizer: {sgd: {momentum: .9}}
@@ -99,9 +99,9 @@ class SGD(OptimizerSpec):
     base: ClassVar[float] = 10.0
 
     momentum: Decay = 0.0
-    """part of the last step that is kept"""
+    """fraction of the previous update that is kept"""
     nesterov: bool = False
-    """look ahead by the momentum"""
+    """use Nesterov momentum; no effect with `momentum: 0`"""
 
     def build(self, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
         nesterov = self.nesterov and self.momentum > 0
@@ -109,9 +109,10 @@ class SGD(OptimizerSpec):
 
 
 class RMSprop(OptimizerSpec):
-    """RMSprop as the original had it under `rmsprob`: centered, momentum 0.1; 1 is 0.003.
+    """RMSprop with the original's defaults, centered, momentum 0.1; `learnrate: 1` is 0.003.
 
-    Without bias correction the first step is ten times the later ones.
+    The original called it `rmsprob`. It has no bias correction, so the first update is ten
+    times as large as the later ones.
 
     Example:
         optimizer: {rmsprop: {momentum: 0, centered: false}}
@@ -125,9 +126,9 @@ class RMSprop(OptimizerSpec):
     centered: bool = True
     """subtract the squared first moment"""
     momentum: Decay = 0.1
-    """part of the last step that is kept"""
+    """fraction of the previous update that is kept"""
     eps: Positive = 1e-8
-    """added to the root"""
+    """added to the root of the second moment"""
 
     def build(self, groups: Iterable[dict[str, object]]) -> torch.optim.Optimizer:
         return torch.optim.RMSprop(
@@ -174,7 +175,7 @@ class Adagrad(OptimizerSpec):
 _CLASSES: tuple[type[OptimizerSpec], ...] = (Adam, NAdam, AdaMax, SGD, RMSprop, Adadelta, Adagrad)
 
 OPTIMIZERS: dict[str, type[OptimizerSpec]] = {c.name: c for c in _CLASSES}
-"""Every optimizer by its YAML key; `rmsprob` is the article's spelling of `rmsprop`."""
+"""Every optimizer by its YAML key, including `rmsprob`, the article's spelling of `rmsprop`."""
 
 OPTIMIZERS["rmsprob"] = RMSprop
 

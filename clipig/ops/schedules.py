@@ -1,9 +1,9 @@
-"""Learning rates with a name: what each is as a formula of `t`.
+"""Named learning rate schedules, each defined by a formula of `t`.
 
-A schedule is written out when the config is read, so that a rate is a number or
-a formula everywhere else. `t` goes from 0 at the first step of the whole run to 1
-at the last, whatever the resolution does. The names are those of torch, optax
-and the like, the numbers are in units of `learnrate`.
+A schedule is converted to its formula when the config is read, so that a learning rate
+is a value, constant or formula, everywhere else. `t` goes from 0 at the first step of the
+whole run to 1 at the last, independently of the resolutions. The names are the usual
+names in torch and optax. Rates are in units of `learnrate`.
 """
 
 from __future__ import annotations
@@ -38,29 +38,29 @@ WarmupShare = Annotated[float, _WarmupShare(Numbers(minimum=0, below=1, variable
 
 
 class Schedule(Op):
-    """How the learning rate goes over the run."""
+    """The course of the learning rate over the run."""
 
     sole: ClassVar[str] = "peak"
 
     peak: Level = 1.0
-    """the highest rate"""
+    """the maximum rate"""
     warmup: WarmupShare = 0.0
-    """share of the run, `5%` or `.05`, in which the rate rises to the peak"""
+    """fraction of the run, `5%` or `.05`, in which the rate rises to the peak"""
 
     def formula(self) -> str:
-        """The rate as an expression of `t`."""
+        """Return the rate as an expression of `t`, in the config's language of formulas."""
         if not self.warmup:
             return self.fall("t")
         late = self.fall(f"ts({_text(self.warmup)}, 1)")
         return f"{self.rise(f't/{_text(self.warmup)}')} if t < {_text(self.warmup)} else {late}"
 
     def rise(self, u: str) -> str:
-        """The rate while `u` goes from 0 to 1 in the warm-up."""
+        """Return the rate of the warm-up as an expression; `u` is a text that goes from 0 to 1."""
         return _between(0.0, self.peak, u)
 
     @abstractmethod
     def fall(self, u: str) -> str:
-        """The rate while `u` goes from 0 to 1 in the rest of the run."""
+        """Return the rate after the warm-up as an expression; `u` goes from 0 to 1."""
 
 
 class Constant(Schedule):
@@ -77,7 +77,7 @@ class Constant(Schedule):
 
 
 class _Falling(Schedule):
-    """A rate that ends lower than its peak."""
+    """A schedule that ends at a floor, at most its peak."""
 
     floor: Level = 0.0
     """the rate at the end, and at the beginning of the warm-up"""
@@ -93,7 +93,7 @@ class _Falling(Schedule):
 
 
 class Linear(_Falling):
-    """Falls evenly from the peak to the floor.
+    """Falls linearly from the peak to the floor.
 
     Example:
         learnrate: {linear: {peak: 1, floor: .1}}
@@ -106,9 +106,9 @@ class Linear(_Falling):
 
 
 class Cosine(_Falling):
-    """Falls from the peak to the floor along half a cosine: late, then fast, then slowly.
+    """Falls from the peak to the floor along half a cosine: slowly, then fast, then slowly.
 
-    Loshchilov and Hutter, "SGDR", 2017, without its restarts.
+    The schedule of Loshchilov and Hutter, "SGDR", 2017, without its restarts.
 
     Example:
         learnrate: {cosine: {peak: 1, warmup: 5%, floor: .1}}
@@ -139,7 +139,8 @@ class Exponential(_Falling):
 class OneCycle(_Falling):
     """Rises from 1/25 of the peak, then falls to the floor, both along half a cosine.
 
-    Smith and Topin, "Super-Convergence", 2018, with the numbers of torch's OneCycleLR.
+    The schedule of Smith and Topin, "Super-Convergence", 2018, with the defaults of torch's
+    OneCycleLR.
 
     Example:
         learnrate: {one_cycle: {peak: 2}}
@@ -148,7 +149,7 @@ class OneCycle(_Falling):
     name: ClassVar[str] = "one_cycle"
 
     warmup: WarmupShare = 0.3
-    """share of the run, `30%` or `.3`, in which the rate rises to the peak"""
+    """fraction of the run, `30%` or `.3`, in which the rate rises to the peak"""
     floor: Level = 0.0
     """the rate at the end"""
 
@@ -160,13 +161,13 @@ class OneCycle(_Falling):
 
 
 def _between(low: float, high: float, share: str) -> str:
-    """`low + (high - low)*share`, without what has no effect."""
+    """Format `low + (high - low)*share` without terms and factors that have no effect."""
     span = "" if high - low == 1 else f"{_text(high - low)}*"
     return f"{_text(low)} + {span}{share}" if low else f"{span}{share}"
 
 
 def _text(number: float) -> str:
-    """A number in a formula, without the noise of a difference: `.9`, not 0.9000000000000001."""
+    """Format a number for a formula without rounding noise: 0.9, not 0.9000000000000001."""
     return f"{number:.12g}"
 
 

@@ -167,7 +167,7 @@ def _centres(out: Shape, device: torch.device) -> Points:
 
 @lru_cache(maxsize=64)
 def _known(out: Shape, device: torch.device) -> Points:
-    with torch.inference_mode(False):  # tensors that any later step may use
+    with torch.inference_mode(False):  # cached inference tensors would break later gradients
         return _centres(out, device)
 
 

@@ -106,7 +106,7 @@ def _table(levels: Levels, device: torch.device) -> Tensor:
     for (height, width), (top, left) in zip(levels.sizes, levels.corners, strict=True):
         top, left = top + levels.guard, left + levels.guard
         rows.append([width / full[1], height / full[0], left, top, left + width, top + height])
-    with torch.inference_mode(False):  # a tensor that any later step may use
+    with torch.inference_mode(False):  # cached inference tensors would break later gradients
         return torch.tensor(rows, dtype=torch.float32, device=device)
 
 

@@ -79,7 +79,7 @@ def filter_matrix(size: int, out: int, wrap: bool = False) -> Tensor:
 def _filter_on(
     size: int, out: int, wrap: bool, dtype: torch.dtype, device: torch.device
 ) -> Tensor:
-    with torch.inference_mode(False):  # a tensor that any later step may use
+    with torch.inference_mode(False):  # cached inference tensors would break later gradients
         return filter_matrix(size, out, wrap).to(device, dtype)
 
 

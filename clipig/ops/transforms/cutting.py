@@ -62,7 +62,7 @@ def _middle(extent: int, wanted: int) -> int:
 
 
 class CenterCrop(Geometry):
-    """Cut out the middle, with black borders if it is larger than the view.
+    """Cut out the middle, with black borders if the crop is larger than the image.
 
     Example:
         - center_crop: 200
@@ -123,7 +123,7 @@ class RandomCrop(Geometry):
 
 
 class Crop(Geometry):
-    """Cut out a given box; black outside the view.
+    """Cut out a given box; black outside the image.
 
     Example:
         - crop: .25 .25 .5 .5
@@ -219,7 +219,7 @@ class Cutouts(Geometry):
 
 
 class Repeat(Geometry):
-    """Repeat the view like tiles.
+    """Tile the image.
 
     Example:
         - repeat: 3 3

@@ -21,7 +21,7 @@ def _turn(degree: Tensor, center: tuple[Tensor, Tensor], size: Shape) -> list[St
 
 
 class Rotate(Geometry):
-    """Rotate the view counter-clockwise; black outside.
+    """Rotate the image counter-clockwise; black outside.
 
     The result is that of torchvision's rotate with bilinear interpolation, while the
     original used the nearest pixel. y points down, so a point at (x, y) from the centre
@@ -136,7 +136,7 @@ def _offset(value: Tensor, extent: int) -> Tensor:
 
 
 class Shift(Geometry):
-    """Roll the view right and down; pixels that leave it return at the opposite side.
+    """Roll the image right and down; pixels that leave it return at the opposite side.
 
     Example:
         - shift: .5 0
