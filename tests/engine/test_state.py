@@ -66,7 +66,7 @@ def moment(name: str, value: torch.Tensor) -> Callable[[State], State]:
 
 
 WRONG: dict[str, tuple[Callable[[State], State], str]] = {
-    "step": (lambda s: replace(s, step=99), "step: found 99, expected at most 8"),
+    "step": (lambda s: replace(s, step=99), "step: found 99, expected 0 to 8"),
     "size": (lambda s: replace(s, size=(9, 9)), "size: found (9, 9), expected (24, 24)"),
     "alive dtype": (lambda s: replace(s, alive=torch.ones(2)), "alive: found torch.float32"),
     "alive shape": (lambda s: replace(s, alive=s.alive[:1]), "alive: found the shape [1]"),
