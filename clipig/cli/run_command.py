@@ -105,7 +105,7 @@ def start(request: Request) -> None:
     loaded, session = request.load(), request.session()
     if loaded.experiment.verbose == 0:
         request = replace(request, options=replace(request.options, quiet=True))
-    for blank in unknown_blanks(loaded.experiment):
+    for blank in [] if request.options.quiet else unknown_blanks(loaded.experiment):
         click.echo(f"note: {blank} stays in the prompt as it is; `let:` would fill it", err=True)
     experiments, groups = planned(loaded, session)
     _introduce(request.options, groups)

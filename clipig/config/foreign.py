@@ -9,7 +9,7 @@ from clipig.config.schema import Experiment
 from clipig.errors import ConfigError, Problem
 from clipig.ops.constraints.style import Style
 
-MAX_FOREIGN = 1 << 20
+MAX_FOREIGN = 1 << 18
 """Bytes of a config in the metadata of an image."""
 
 

@@ -27,7 +27,7 @@ from clipig.config.parts import without_anchors
 from clipig.config.prompts import fill, set_text
 from clipig.config.schema import Experiment, Seed
 from clipig.config.sources import everything, fetch, stem
-from clipig.config.tree import Place, Tree, from_python
+from clipig.config.tree import Place, Tree, beside, from_python
 from clipig.config.words import fix_articles, with_article
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
@@ -171,16 +171,17 @@ class LoadedGrid:
         """The tree of a recipe. Raises `ConfigError`."""
         if isinstance(source, dict):
             node = self.tree.step("recipe")
-            return node if node is not None and node.plain() == source else from_python(
-                source, Place("recipe")
-            )
+            own = node is not None and node.plain() == source
+            whole = node if node is not None and own else from_python(source, Place("recipe"))
+            return beside(whole, self.path.parent)
         if source not in self._recipes:
-            beside = self.path.parent / source
-            wanted = str(beside) if os.path.isfile(beside) else source
+            near = self.path.parent / source
+            wanted = str(near) if os.path.isfile(near) else source
             tree, problems = parse(*fetch(wanted))
             if tree is None or problems:
                 raise ConfigError(problems)
-            self._recipes[source] = tree
+            folder = Path(wanted).expanduser().parent
+            self._recipes[source] = beside(tree, folder) if os.path.isfile(wanted) else tree
         return self._recipes[source]
 
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError, InputError
-from clipig.files import read_bytes
+from clipig.files import read_bytes, reason
 from clipig.values.faults import nearest
 
 SUFFIXES = (".yaml", ".yml")
-_OPENED = ("/dev/fd/", "/dev/stdin")
+_OPENED = "/dev/fd/"
 """What a shell has opened for us: `clipig run <(...)`. Other pipes might wait for ever."""
 
 
@@ -25,10 +25,8 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     A file goes before a shipped config of the same name, a folder does not.
     Raises ConfigError.
     """
-    if source == "-":
-        if sys.stdin is None:
-            raise ConfigError([Place("<stdin>").problem("standard input is closed")])
-        return sys.stdin.buffer.read(MAX_BYTES + 1), "<stdin>"
+    if str(source) in ("-", "/dev/stdin"):
+        return _standard_input(), "<stdin>"
     place = Place(str(source))
     path = Path(source).expanduser()
     try:
@@ -41,8 +39,7 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     except InputError as e:
         raise ConfigError([place.problem(str(e).removeprefix(f"{path}: "))]) from None
     except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        raise ConfigError([place.problem(f"cannot be read: {reason}")]) from None
+        raise ConfigError([place.problem(f"cannot be read: {reason(e)}")]) from None
     known = everything()
     name = str(source).removesuffix(".yaml").removesuffix(".yml").removeprefix("configs/")
     if name in known:
@@ -50,6 +47,17 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     if folder:
         raise ConfigError([place.problem("found a folder, expected a config file")])
     raise ConfigError([place.problem(_unknown(path, name, list(known)))])
+
+
+def _standard_input() -> bytes:
+    """What is piped in. Raises ConfigError."""
+    place = Place("<stdin>")
+    if sys.stdin is None or sys.stdin.closed:
+        raise ConfigError([place.problem("standard input is closed, expected a config there")])
+    try:
+        return sys.stdin.buffer.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as e:
+        raise ConfigError([place.problem(f"cannot be read: {reason(e)}")]) from None
 
 
 def _unknown(path: Path, name: str, known: list[str]) -> str:

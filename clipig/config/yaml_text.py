@@ -19,6 +19,8 @@ from clipig.errors import InputError, Problem
 from clipig.values.text import valid_text
 
 MAX_BYTES = 4 << 20
+MAX_VALUES = 250_000
+"""How many values a config may have; an `image_tensor` of 256 x 256 pixels has 197,379."""
 MAX_REPEATED = 10_000
 """How many values aliases may repeat, together."""
 _SMALL = 1 << 16  # up to here the slower parser, whose messages are better
@@ -97,6 +99,7 @@ class _TreeBuilder:
         self.problems: list[Problem] = []
         self.anchors: dict[str, Tree | None] = {}
         self.repeated = 0
+        self.values = 0
         self.path: Path = ()
         self.events = self.read()
 
@@ -150,6 +153,9 @@ class _TreeBuilder:
             return self.alias(event, depth)
         if depth > MAX_DEPTH:
             raise self.refuse(event, f"found more than {MAX_DEPTH} levels, expected less")
+        self.values += 1
+        if self.values > MAX_VALUES:
+            raise self.refuse(event, f"found more than {MAX_VALUES:,} values, expected a config")
         if event.tag not in (None, "!", "!!str", "tag:yaml.org,2002:str"):
             tag = event.tag.replace("tag:yaml.org,2002:", "!!")
             self.problems.append(

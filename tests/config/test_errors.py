@@ -155,7 +155,7 @@ def test_a_file_beside_is_named(tmp_path: Path) -> None:
 def test_folders_and_broken_names(tmp_path: Path) -> None:
     assert problems(tmp_path) == [f"{tmp_path}: found a folder, expected a config file"]
     assert problems("a\0b")[0].startswith("a\0b: ")
-    assert problems("x" * 5000)[0].endswith("File name too long")
+    assert problems("x" * 5000)[0].endswith("file name too long")
 
 
 def test_the_file_in_which_the_value_stands_is_named(tmp_path: Path) -> None:

@@ -30,5 +30,5 @@ def test_a_config_that_names_nothing_gives_an_empty_list() -> None:
 
 
 def test_a_huge_config_is_refused_before_it_is_read() -> None:
-    with pytest.raises(ConfigError, match="at most 1,048,576 are read"):
+    with pytest.raises(ConfigError, match="at most 262,144 are read"):
         load_foreign("a: [" + "1, " * (MAX_FOREIGN // 3) + "1]", "a.png")
