@@ -137,22 +137,22 @@ class Framed(Canvas):
 
     @property
     def parameters(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """Those of the canvas."""
+        """Delegates to the wrapped canvas."""
         return self.canvas.parameters
 
     @property
     def buffers(self) -> dict[str, Tensor]:  # type: ignore[override]
-        """Those of the canvas."""
+        """Delegates to the wrapped canvas."""
         return self.canvas.buffers
 
     @property
     def rates(self) -> Mapping[str, float]:  # type: ignore[override]
-        """Those of the canvas."""
+        """Delegates to the wrapped canvas."""
         return self.canvas.rates
 
     @property
     def bounds(self) -> Mapping[str, tuple[float, float]]:  # type: ignore[override]
-        """Those of the canvas."""
+        """Delegates to the wrapped canvas."""
         return self.canvas.bounds
 
     def _fit_mask(self) -> None:
