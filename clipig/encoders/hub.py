@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from clipig.encoders.huggingface import is_complete
 from clipig.encoders.names import HUB
 from clipig.errors import EncoderError
 from clipig.files import file_sha256
@@ -144,7 +145,8 @@ def check_blob(path: Path) -> None:
 def fetch_snapshot(name: str, progress: BytesDone | None = None) -> Snapshot:
     """Return a repository from the cache, or download what is needed of it.
 
-    Downloads are resumed and pinned: the commit is asked for first, then its files.
+    Downloads are resumed and pinned: the commit is asked for first, then its files. One that was
+    interrupted is completed.
 
     Args:
         name: As in `find_snapshot`.
@@ -157,7 +159,7 @@ def fetch_snapshot(name: str, progress: BytesDone | None = None) -> Snapshot:
         EncoderError: It is not here and cannot be had; the message says why.
     """
     found = find_snapshot(name)
-    if found is not None:
+    if found is not None and (is_complete(found.folder) or hub_is_offline()):
         return found
     repository, revision = split_revision(name)
     if hub_is_offline():

@@ -118,6 +118,15 @@ def read_folder(folder: Path) -> ModelFolder:
                        "checkpoint file or the folder of a model")
 
 
+def is_complete(folder: Path) -> bool:
+    """Whether a folder has a config and all files of its weights."""
+    configs = any((folder / name).is_file() for name in (CONFIG, OPEN_CLIP_CONFIG))
+    try:
+        return configs and bool(_weights(folder, WEIGHTS + OPEN_CLIP_WEIGHTS))
+    except EncoderError:  # a shard is missing, or a link leads nowhere
+        return False
+
+
 def _kind(config: Mapping[str, Any], path: Path) -> str:
     kind = config.get("model_type")
     if kind in SIGLIP:

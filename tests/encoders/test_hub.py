@@ -109,6 +109,20 @@ def test_bytes_that_do_not_fit_the_checksum_are_refused(
         assert run(LOAD, HF_ENDPOINT=address).stdout.startswith(COMMIT)
 
 
+def test_a_download_that_was_interrupted_is_completed(
+    published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    with hub_server(published) as (address, _):
+        assert run(LOAD, HF_ENDPOINT=address).stdout.startswith(COMMIT)
+        snapshot = find_snapshot("org/name")
+        assert snapshot is not None
+        (snapshot.folder / "open_clip_model.safetensors").unlink()
+        with pytest.raises(EncoderError, match="not complete"):
+            resolve("org/name")
+        assert run(LOAD, HF_ENDPOINT=address).stdout.startswith(COMMIT)
+
+
 def test_offline_a_repository_that_is_not_here_is_one_clear_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
