@@ -7,7 +7,7 @@ from pathlib import Path
 from clipig.config.load import load
 from clipig.config.schema import Experiment
 from clipig.errors import UsageError
-from clipig.files import make_folder
+from clipig.files import make_folder, user_path
 from clipig.images import save_png
 from clipig.outputs.metadata import PREFIX, metadata
 from clipig.session import Result, Session
@@ -66,7 +66,7 @@ def save(result: Result, folder: str | Path, stem: str = "picture") -> list[Path
         OutputError: The folder cannot be made.
         ImageError: A file cannot be written.
     """
-    folder = make_folder(Path(folder).expanduser())
+    folder = make_folder(user_path(folder))
     paths = []
     for i, (image, seed) in enumerate(zip(result.pil(), result.seeds, strict=True)):
         texts = {f"{PREFIX}seed": str(seed), f"{PREFIX}similarity": f"{result.similarities[i]:.3f}"}

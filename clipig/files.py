@@ -42,6 +42,15 @@ def reason(fault: BaseException) -> str:
     return str(fault) or type(fault).__name__
 
 
+def user_path(name: str | Path) -> Path:
+    """The path that a user means by a name; `~nobody`, whose home is unknown, stays as it is.
+
+    Ask `os.path` whether it exists: `Path.exists` and the like raise for a name that no file
+    can have.
+    """
+    return Path(os.path.expanduser(name))
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
@@ -69,7 +78,7 @@ def open_input(path: str | Path, limit: int | None = None) -> BinaryIO:
     Raises:
         InputError: It does not exist, is no regular file, is too large or cannot be read.
     """
-    place = Path(path).expanduser()
+    place = user_path(path)
     try:
         file = open_regular(place)
     except FileNotFoundError:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from clipig.errors import EncoderError, ImageError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 
 T = TypeVar("T")
 BytesDone = Callable[[int, int | None], None]
@@ -48,7 +48,7 @@ def cache_dir(cache: Path | None = None) -> Path:
     if cache is not None:
         return cache
     if os.environ.get(CACHE_VARIABLE):
-        return Path(os.environ[CACHE_VARIABLE]).expanduser()
+        return user_path(os.environ[CACHE_VARIABLE])
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("clipig"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from dataclasses import dataclass, replace
@@ -144,7 +145,7 @@ def start(options: RankOptions, given: frozenset[str]) -> None:
     meter = Meter(options.quiet)
     # a resume takes models and devices from the recipes in the folder
     session = replace(options, model=None, device=None, precision=None).session()
-    begun = options.resume and (options.folder / "settings.json").exists()
+    begun = options.resume and os.path.exists(options.folder / "settings.json")
     if begun:
         ranking = load_ranking(options.folder)
         _refuse_changes(options, ranking, given)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from clipig.cli.options import offline_option
 from clipig.errors import UsageError
+from clipig.files import user_path
 
 if TYPE_CHECKING:
     from clipig.cli.meter import Meter
@@ -106,7 +106,7 @@ def _write_page(html: str, rating: ImageRating) -> None:
     from clipig.files import claim_folder, shell
     from clipig.jobs.rating import write_rating_page
 
-    folder = claim_folder(Path(html).expanduser())
+    folder = claim_folder(user_path(html))
     texts = dict.fromkeys(c.label for c in rating.columns if c.kind == "text")
     models = dict.fromkeys(c.model for c in rating.columns)
     words = [w for t in texts for w in ("-t", t)] + [w for m in models for w in ("-m", m)]
@@ -143,4 +143,4 @@ def write_data(name: str | None, text: str) -> None:
     if name == "-":
         click.echo(text, nl=False)
     elif name:
-        atomic_write(Path(name).expanduser(), text)
+        atomic_write(user_path(name), text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def understood(words: tuple[str, ...], options: RunOptions) -> Request:
             f"{pictures[0]} is a picture, expected a config; to make a picture of clipig again: "
             f"clipig reproduce {shlex.quote(pictures[0])}"
         )
-    numbers = [w for w in words if w.isdecimal() and not Path(w).exists()]
+    numbers = [w for w in words if w.isdecimal() and not os.path.exists(w)]
     if len(numbers) == 1 and options.resolution and len(options.resolution) == 1:
         size = (*options.resolution, int(numbers[0]))  # `-r 64 48`, as in the original CLIPig
         words = tuple(w for w in words if w != numbers[0])
@@ -74,7 +75,7 @@ def understood(words: tuple[str, ...], options: RunOptions) -> Request:
                 '(clipig run "a cat made of pizza")'
             )
         return Request((DEFAULT,), options)
-    strangers = [w for w in words if w != "-" and not Path(w).exists() and not is_config(w)]
+    strangers = [w for w in words if w != "-" and not os.path.exists(w) and not is_config(w)]
     if options.text is not None and strangers:
         whole = " ".join([options.text, *strangers])
         raise UsageError(
@@ -113,7 +114,7 @@ class Request:
     @property
     def is_folder(self) -> bool:
         """Whether a folder (of an interrupted run) is given instead of a config."""
-        return len(self.configs) == 1 and Path(self.configs[0]).is_dir()
+        return len(self.configs) == 1 and os.path.isdir(self.configs[0])
 
     def name(self) -> str:
         """Name of the output files."""

@@ -11,6 +11,7 @@ import click
 
 from clipig.cli.options import offline_option
 from clipig.errors import UsageError
+from clipig.files import user_path
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,7 +79,7 @@ def command(
 
     write_data(json_file, outcome.json())
     if output:
-        click.echo(str(outcome.write(Path(output).expanduser(), encoder.info.name)))
+        click.echo(str(outcome.write(user_path(output), encoder.info.name)))
 
 
 _ON_A_SHEET = 1000

@@ -31,7 +31,7 @@ from clipig.config.tree import Place, Tree, beside, from_python
 from clipig.config.words import fix_articles, with_article
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
-from clipig.files import slug
+from clipig.files import slug, user_path
 from clipig.ops.base import Node
 from clipig.rng import derive_seed
 from clipig.values.faults import fault, nearest, wrong
@@ -187,11 +187,11 @@ class LoadedGrid:
 
 def load_grid(source: str | Path) -> LoadedGrid:
     """Read a grid: a file or the name of a shipped one. Raises `ConfigError` with all problems."""
-    known, path = everything(), Path(source).expanduser()
+    known, path = everything(), user_path(source)
     key = str(source).removesuffix(".yaml").removeprefix("configs/")
-    if key in known and not path.exists():
+    if key in known and not os.path.exists(path):
         path = known[key]
-    elif not path.exists() and (near := nearest(key, known)):
+    elif not os.path.exists(path) and (near := nearest(key, known)):
         message = f"found no such file and no shipped grid of that name{near}"
         raise ConfigError([Place(str(source)).problem(message)])
     data, name = fetch(path)

@@ -9,6 +9,7 @@ lists of mappings append, everything else is replaced.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from clipig.config.tree import Path as KeyPath
 from clipig.config.tree import Place, Tree, beside, from_python, merged, path_text, replaced
 from clipig.config.yaml_text import parse
 from clipig.errors import ConfigError, Problem
+from clipig.files import user_path
 from clipig.values.faults import found
 
 
@@ -150,8 +152,8 @@ def _tree(source: Source, problems: list[Problem]) -> Tree | None:
             tree, faults = parse(source.text, source.name)
         else:
             tree, faults = parse(*fetch(source))
-            folder = Path(source).expanduser().parent
-            if tree is not None and Path(source).expanduser().is_file():
+            folder = user_path(source).parent
+            if tree is not None and os.path.isfile(user_path(source)):
                 tree = beside(tree, folder)
     except ConfigError as e:
         problems += e.problems

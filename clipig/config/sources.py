@@ -10,7 +10,7 @@ from pathlib import Path
 from clipig.config.tree import Place
 from clipig.config.yaml_text import MAX_BYTES
 from clipig.errors import ConfigError, InputError
-from clipig.files import read_bytes, reason
+from clipig.files import read_bytes, reason, user_path
 from clipig.values.faults import nearest
 
 SUFFIXES = (".yaml", ".yml")
@@ -28,7 +28,7 @@ def fetch(source: str | Path) -> tuple[bytes, str]:
     if str(source) in ("-", "/dev/stdin"):
         return _standard_input(), "<stdin>"
     place = Place(str(source))
-    path = Path(source).expanduser()
+    path = user_path(source)
     try:
         folder = path.is_dir()
         if path.exists() and not folder:
@@ -72,7 +72,7 @@ def _unknown(path: Path, name: str, known: list[str]) -> str:
 
 def is_config(name: str) -> bool:
     """Whether a word names a config: a YAML file that exists, or a shipped one."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix in SUFFIXES:
         return True
     return name.removeprefix("configs/") in everything()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path as FolderPath
 from typing import Any
 
 from clipig.errors import ConfigError, InputError, Problem
+from clipig.files import user_path
 from clipig.values.faults import found
 from clipig.values.text import valid_text
 
@@ -119,16 +121,9 @@ def beside(tree: Tree, folder: FolderPath, key: str = "") -> Tree:
     elif isinstance(value, list):
         value = [beside(v, folder) for v in value]
     elif key in IMAGES and isinstance(value, str) and "://" not in value:
-        path = folder / FolderPath(value).expanduser()
-        value = str(path) if _is_file(path) else value
+        path = folder / user_path(value)
+        value = str(path) if os.path.isfile(path) else value
     return replace(tree, value=value)
-
-
-def _is_file(path: FolderPath) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
 
 
 def merged(first: Tree, second: Tree, path: Path = ()) -> Tree:

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from clipig.encoders.torchscript import TorchScriptArchive
 from clipig.errors import EncoderError
-from clipig.files import open_regular
+from clipig.files import open_regular, user_path
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model")
 _MAX_TENSORS = 20_000
@@ -33,7 +33,7 @@ _FLOAT8 = "float8"
 
 def checked_path(name: str) -> Path:
     """Return the path of a regular file that is not empty, or raise `EncoderError`."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     try:
         if path.is_dir():
             raise EncoderError(f"{path}: a folder, expected a checkpoint file")

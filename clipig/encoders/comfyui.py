@@ -12,6 +12,7 @@ from clipig.encoders.checkpoint import checked_path, read_tensors
 from clipig.encoders.layouts import bare_names
 from clipig.encoders.names import PAIR, nearest
 from clipig.errors import EncoderError
+from clipig.files import user_path
 
 FOLDER_VARIABLE = "COMFYUI_PATH"
 IMAGE_FOLDERS = ("clip_vision",)
@@ -30,7 +31,7 @@ def models_folder() -> Path | None:
     base = os.environ.get(FOLDER_VARIABLE)
     if not base:
         return None
-    folder = Path(base).expanduser()
+    folder = user_path(base)
     folder = folder if folder.name == "models" else folder / "models"
     return folder if folder.is_dir() else None
 
@@ -74,7 +75,7 @@ def find_pair(name: str) -> tuple[Path, Path]:
 
 
 def _find(name: str, folders: tuple[str, ...]) -> Path | None:
-    path = Path(name).expanduser()
+    path = user_path(name)
     if name and path.is_file():
         return path
     wanted = path.as_posix()

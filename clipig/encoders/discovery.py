@@ -21,6 +21,7 @@ from clipig.encoders.names import OPENAI, PAIR, SUFFIXES
 from clipig.encoders.source import Source, locate
 from clipig.encoders.weights import find_weights
 from clipig.errors import EncoderError
+from clipig.files import user_path
 from clipig.web import cache_dir
 
 
@@ -96,7 +97,7 @@ def _openai(cache: Path | None) -> Iterator[FoundModel]:
 def _files(cache: Path | None) -> Iterator[FoundModel]:
     """Other files where `clip` and older versions of open_clip keep their downloads."""
     own = {entry.file for entry in OPENAI.values()}
-    for folder in (cache_dir(cache) / "models", Path("~/.cache/clip").expanduser()):
+    for folder in (cache_dir(cache) / "models", user_path("~/.cache/clip")):
         try:
             paths = sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.is_file())
         except OSError:

@@ -17,7 +17,7 @@ from typing import Any
 from clipig.encoders.huggingface import is_complete
 from clipig.encoders.names import HUB
 from clipig.errors import EncoderError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 from clipig.web import OFFLINE, BytesDone, is_offline, is_set
 
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -52,9 +52,9 @@ def hub_cache() -> Path:
     """Where the hub's files are kept: $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub."""
     for variable, below in (("HF_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if value := os.environ.get(variable):
-            return Path(value).expanduser() / below
+            return user_path(value) / below
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "huggingface" / "hub"
+    return user_path(base) / "huggingface" / "hub"
 
 
 def hub_is_offline() -> bool:

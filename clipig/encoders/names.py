@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+
+from clipig.files import user_path
 
 AUTO = "auto"
 PREFERRED = "ViT-B/32"
@@ -107,10 +109,10 @@ def nearest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
 
 def looks_like_files(name: str) -> bool:
     """Whether a name that is in no table is meant as a file, a folder or a pair of files."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     return (
         path.suffix.lower() in SUFFIXES
         or name.startswith((".", "~", "/", "\\", HUB, LOCAL_DIR))
         or path.is_absolute()
-        or path.exists()
+        or os.path.exists(path)
     )

@@ -27,7 +27,7 @@ from clipig.encoders.names import ASKED, LOCAL_DIR, OPEN_CLIP, nearest
 from clipig.encoders.protocol import EncoderInfo, sigmoid_calibration
 from clipig.encoders.towers import to_map
 from clipig.errors import EncoderError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 from clipig.web import OFFLINE
 
 _CONTEXT = 77
@@ -81,7 +81,7 @@ def open_clip_model(name: str) -> OpenClipModel:
     package = import_open_clip()
     rest = name.removeprefix(OPEN_CLIP)
     if rest.startswith(LOCAL_DIR):
-        return _from_folder(package, name, Path(rest.removeprefix(LOCAL_DIR)).expanduser())
+        return _from_folder(package, name, user_path(rest.removeprefix(LOCAL_DIR)))
     known = set(package.list_models())
     for cut in (i for i, letter in enumerate(rest) if letter == "/"):
         architecture, tag = rest[:cut].replace("/", "-"), rest[cut + 1 :]
@@ -103,7 +103,7 @@ def open_clip_model(name: str) -> OpenClipModel:
 
 def _from_table(package: Any, name: str, architecture: str, tag: str) -> OpenClipModel:
     tags = package.list_pretrained_tags_by_model(architecture)
-    file = Path(tag).expanduser()
+    file = user_path(tag)
     if tag not in tags and not file.is_file():
         close = nearest(tag, tags, 5) or tags
         raise EncoderError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from clipig.encoders.known import known_activation
 from clipig.encoders.layouts import bare_names, openai_names
 from clipig.encoders.names import HUB, LOCAL_DIR, PAIR
 from clipig.errors import EncoderError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 from clipig.web import BytesDone
 
 _SIGLIP_HEAD = "vision_model.head."
@@ -134,13 +135,13 @@ def _located(name: str, allow_download: bool, progress: BytesDone | None) -> Sou
         if snapshot is None:
             raise EncoderError(f"{name}: not in the cache, and downloads are not allowed")
         return _of_snapshot(name, snapshot)
-    path = Path(name.removeprefix(LOCAL_DIR)).expanduser()
-    if path.is_dir():
+    path = user_path(name.removeprefix(LOCAL_DIR))
+    if os.path.isdir(path):
         return _of_folder(name, path)
-    if PAIR in name and not path.exists():
+    if PAIR in name and not os.path.exists(path):
         image, text = comfyui.find_pair(name)
         return Source(name, (image, text), "ComfyUI", towers=True)
-    if REPOSITORY.fullmatch(name) and not path.exists():
+    if REPOSITORY.fullmatch(name) and not os.path.exists(path):
         snapshot = find_snapshot(name)
         return None if snapshot is None else _of_snapshot(name, snapshot)
     return _of_file(name, checked_path(name))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipig.encoders.names import OPENAI
 from clipig.errors import EncoderError
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 from clipig.web import AGENT, BytesDone, cache_dir, describe_fault, download, within
 
 BASE_URL_VARIABLE = "CLIPIG_MODEL_URL"
@@ -36,7 +36,7 @@ def find_weights(name: str, cache: Path | None = None) -> Path | None:
     Looks in our cache and where the `clip` package keeps its downloads.
     """
     entry = OPENAI[name]
-    for folder in (cache_dir(cache) / "models", Path("~/.cache/clip").expanduser()):
+    for folder in (cache_dir(cache) / "models", user_path("~/.cache/clip")):
         path = folder / entry.file
         try:
             if path.is_file() and file_sha256(path) == entry.sha256:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import torch
 
 from clipig.encoders.bridges import MIN_PAIRS, Bridge, fit_bridge
 from clipig.encoders.protocol import Encoder
 from clipig.errors import UsageError
-from clipig.files import read_lines
+from clipig.files import read_lines, user_path
 from clipig.jobs.picture_features import FeatureCache, picture_features
 
 _BATCH = 256
@@ -30,7 +29,7 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
     Raises:
         UsageError: A line has no tab, or there are too few or too many lines.
     """
-    folder = Path(path).expanduser().parent
+    folder = user_path(path).parent
     pairs = []
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip() or line.startswith("#"):
@@ -38,7 +37,7 @@ def read_pairs(path: str) -> list[tuple[str, str]]:
         name, tab, caption = line.partition("\t")
         if not tab or not name.strip() or not caption.strip():
             raise UsageError(f"{path}:{number}: expected IMAGE<tab>CAPTION, found {line[:60]!r}")
-        own = name if "://" in name else str(folder / Path(name.strip()).expanduser())
+        own = name if "://" in name else str(folder / user_path(name.strip()))
         pairs.append((own, caption.strip()))
     if not MIN_PAIRS <= len(pairs) <= _MAX_PAIRS:
         raise UsageError(f"{path}: {len(pairs)} pairs, expected {MIN_PAIRS} to {_MAX_PAIRS}")

@@ -8,6 +8,7 @@ running.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ class Folder:
     def rows(self, stage: str) -> dict[str, RunRecord]:
         """All finished jobs of a stage by name. Damaged records are ignored."""
         found = {}
-        for path in sorted(self.record(stage, "x").parent.glob("*.json")):
+        records = self.record(stage, "x").parent
+        for path in sorted(records.glob("*.json")) if os.path.isdir(records) else ():
             for row in _read_rows(path):
                 found[row.name] = row
         return found

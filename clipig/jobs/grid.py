@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,7 +54,7 @@ def save_run(run: GridRun, text: str) -> None:
 def stored_seed(root: Path) -> int | None:
     """Read the seed of the grid in a folder; None without a grid. Raises `OutputError`."""
     path = root / "settings.json"
-    if not path.exists():
+    if not os.path.exists(path):
         return None
     try:
         return int(json.loads(path.read_text(encoding="utf-8"))["seed"])

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from clipig.encoders.protocol import Encoder, EncoderInfo
 from clipig.errors import ClipigError, InputError, OutputError
-from clipig.files import atomic_write, file_sha256, make_folder, read_bytes
+from clipig.files import atomic_write, file_sha256, make_folder, read_bytes, user_path
 from clipig.images import load_image
 from clipig.web import cache_dir, cached_path, is_url
 
@@ -61,7 +61,7 @@ def expand(sources: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
         if is_url(source):
             found[source] = None
             continue
-        path = Path(source).expanduser()
+        path = user_path(source)
         with contextlib.suppress(OSError, ValueError):
             if path.is_dir():
                 below = sorted(p for p in path.rglob("*") if _is_picture(p))
@@ -195,7 +195,7 @@ def _ahead(
 
 def _open(name: str, info: EncoderInfo, cache: FeatureCache) -> _Opened:
     try:
-        digest = "" if is_url(name) else _digest(Path(name).expanduser())
+        digest = "" if is_url(name) else _digest(user_path(name))
         row = cache.get(info, digest) if digest else None
         if row is not None:
             return _Opened(name, digest, row)

@@ -16,7 +16,7 @@ import torch
 
 from clipig.encoders.protocol import Encoder
 from clipig.errors import ClipigError, ImageError, UsageError
-from clipig.files import csv_cell
+from clipig.files import csv_cell, user_path
 from clipig.images import load_image, save_png
 from clipig.jobs.folder import save_thumb
 from clipig.jobs.picture_features import FeatureCache, picture_features
@@ -238,7 +238,7 @@ def show_picture(
         copy = save_png(pixels, copy.with_suffix(".png"), overwrite=True)
     else:
         try:
-            _link_or_copy(Path(name).expanduser(), copy)
+            _link_or_copy(user_path(name), copy)
         except OSError as fault:
             raise ClipigError(f"{name}: cannot be copied: {fault}") from fault
     return PageImage(label, copy.relative_to(folder).as_posix(), relative, scores, note)

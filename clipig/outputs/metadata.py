@@ -6,13 +6,12 @@ import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from clipig import __version__
 from clipig.config.dump import dump
 from clipig.config.schema import Experiment
 from clipig.encoders.protocol import EncoderInfo
-from clipig.files import file_sha256
+from clipig.files import file_sha256, user_path
 from clipig.ops.constraints.style import Style
 from clipig.web import cached_path, is_url
 
@@ -47,7 +46,7 @@ def _image_names(experiment: Experiment) -> Iterator[str | None]:
 
 def input_image(name: str) -> InputImage:
     """Describe an image given by path or address. The checksum of a missing file is empty."""
-    path = cached_path(name) if is_url(name) else Path(name).expanduser()
+    path = cached_path(name) if is_url(name) else user_path(name)
     checksum = ""
     with contextlib.suppress(OSError, ValueError):
         checksum = file_sha256(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipig.errors import OutputError
-from clipig.files import locked, make_folder, numbered, reason, remove_litter, slug
+from clipig.files import locked, make_folder, numbered, reason, remove_litter, slug, user_path
 
 RENDERS = "renders"
 
@@ -68,8 +68,8 @@ def choose(output: str | None, name: str) -> RunFiles:
     """
     if not output or output == "./":
         return RunFiles(Path(RENDERS) / slug(name), slug(name))
-    path = Path(output).expanduser()
-    if output.endswith(("/", os.sep)) or path.is_dir():
+    path = user_path(output)
+    if output.endswith(("/", os.sep)) or os.path.isdir(path):
         return RunFiles(path, slug(name))
     suffix = path.suffix.lower()
     if suffix not in ("", ".png"):
@@ -110,7 +110,7 @@ def _taken(place: RunFiles) -> bool:
 
 def unfinished(place: RunFiles) -> RunFiles | None:
     """The latest interrupted run of this stem, recognized by its checkpoint, or None."""
-    if not place.folder.is_dir():
+    if not os.path.isdir(place.folder):
         return None
     pattern = re.compile(re.escape(place.stem) + r"(-\d+)?$")
     found = [

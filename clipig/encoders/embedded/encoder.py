@@ -7,7 +7,6 @@ import json
 import warnings
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from clipig.encoders.embedded.vocabulary import Vocabulary, split_words
 from clipig.encoders.names import ASKED
 from clipig.encoders.protocol import EncoderInfo
 from clipig.errors import EncoderError
-from clipig.files import file_sha256, open_regular
+from clipig.files import file_sha256, open_regular, user_path
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _LONGEST_HEADER = 1 << 24
@@ -170,7 +169,7 @@ def file_info(name: str) -> EncoderInfo | None:
 
     None if it is not there or of another kind. Raises `EncoderError` if it is damaged.
     """
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.suffix.lower() != ".safetensors":
         return None
     try:
@@ -197,7 +196,7 @@ def load_file(
     Raises `EncoderError`, too, if the file is another one by now.
     """
     try:
-        with open_regular(Path(info.name).expanduser()) as file:
+        with open_regular(user_path(info.name)) as file:
             data = file.read()
     except OSError as error:
         raise EncoderError(f"{info.name}: cannot be read: {error.strerror or error}") from error
