@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.corpus import known, read
+from tests.fuzz.corpus import encoded, known, read
 
 HANGS = 90.0
 """Seconds without a new case after which a process is given up."""
@@ -214,9 +214,8 @@ def work(folder: Path) -> None:
             TARGETS[part["target"]], part["seed"], part["count"], folder, Limits()
         )
         coded = {
-            kind: (base64.b64encode(
-                case if isinstance(case, bytes) else case.encode("utf-8", "surrogatepass")
-            ).decode(), said) for kind, (case, said) in report.findings.items()
+            kind: (base64.b64encode(encoded(case)).decode(), said)
+            for kind, (case, said) in report.findings.items()
         }
         answers.write(json.dumps({
             "cases": report.cases, "taken": report.taken, "known": report.known,

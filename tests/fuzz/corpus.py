@@ -43,7 +43,22 @@ def kept() -> list[tuple[str, Target, Case]]:
 def read(target: Target, path: Path) -> Case:
     """The case in a file."""
     data = path.read_bytes()
-    return data if target.binary else data.decode("utf-8", "surrogatepass")
+    if target.binary:
+        return data
+    try:
+        return data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:  # bytes that are no text, as the system hands them over
+        return data.decode("utf-8", "surrogateescape")
+
+
+def encoded(case: Case) -> bytes:
+    """A case as the content of its file."""
+    if isinstance(case, bytes):
+        return case
+    try:
+        return case.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return case.encode("utf-8", "surrogatepass")
 
 
 def expected() -> dict[str, Expected]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 
-from tests.fuzz.corpus import known
+from tests.fuzz.corpus import encoded, known
 from tests.fuzz.guard import Limits, TooLarge, TooSlow, guarded, kind, offline
 from tests.fuzz.targets import Case, Target, run
 
@@ -52,7 +52,7 @@ def play(target: Target, number: int, count: int, folder: Path, limits: Limits) 
     expected, journal = known(target.name), folder / "current"
 
     def check(case: Case) -> None:
-        journal.write_bytes(case if isinstance(case, bytes) else case.encode("utf-8", "replace"))
+        journal.write_bytes(encoded(case))
         report.cases += 1
         begun = time.monotonic()
         try:

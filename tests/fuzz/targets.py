@@ -176,8 +176,11 @@ def check_command(case: str, folder: Path) -> None:
 
 
 def _argument(word: str) -> str:
-    """A word as the system would hand it over: no character that is none of Unicode's."""
-    return word.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
+    """A word as the system would hand it over: bytes that are no text as `surrogateescape`."""
+    try:
+        return word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return word.encode("utf-8", "surrogatepass").decode("utf-8", "surrogateescape")
 
 
 def check_picture(case: bytes, folder: Path) -> None:
