@@ -68,7 +68,8 @@ def test_a_file_name_that_is_no_text_costs_no_result(folder: Path) -> None:
     assert names == ["in/caf\udce9.png"]
     assert "caf" in (folder / "r.csv").read_text()
     page = (folder / "page/index.html").read_text()
-    link = next(part for part in page.split('"') if "caf" in part and part.startswith(".."))
+    assert "caf" in page  # its name is shown
+    link = next(part for part in page.split('"') if part.startswith("pictures/"))
     assert os.path.exists(os.fsencode(folder / "page") + b"/" + unquote_to_bytes(link))
 
 
