@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -102,9 +103,24 @@ def check_config(case: str, folder: Path) -> None:
     runs = session.settle(experiment)[:3]
     encoders = [TinyEncoder(i) for i in range(len(experiment.model))]
     plan = clipig.compile([runs[0]], [e.info for e in encoders])
-    largest = max(phase.size[0] * phase.size[1] for phase in plan.phases)
-    if footprint(plan, encoders).run < MOST_BYTES and largest <= MOST_PIXELS:
+    if footprint(plan, encoders).run < MOST_BYTES and _largest(plan) <= MOST_PIXELS:
         _takes_steps(plan, encoders)
+
+
+def _largest(plan: Any) -> int:
+    """Pixels of the largest picture that a plan makes on the way."""
+    start = plan.init.fixed.get("resolution") or (1, 1)
+    most = int(start[0] * start[1])
+    for phase in plan.phases:
+        for chain in [t.ops for t in phase.targets] + [p.ops for p in phase.postproc]:
+            size = phase.size
+            most = max(most, size[0] * size[1])
+            for op in chain:
+                fixed = SimpleNamespace(**op.fixed)
+                size = op.node.out_size(size, fixed)
+                other = getattr(fixed, "resolution", (1, 1))  # of noise that is enlarged
+                most = max(most, size[0] * size[1], other[0] * other[1])
+    return most
 
 
 def _comes_back(experiment: Any, full: bool) -> None:

@@ -22,7 +22,7 @@ sizes = st.one_of(
 @st.composite
 def configs(draw: st.DrawFn) -> Any:
     """A config that loads, or nearly so, or that did before it was spoiled."""
-    tree = draw(st.one_of(experiments(), models(Experiment)))
+    tree = draw(st.one_of(experiments(), experiments(), experiments(), models(Experiment)))
     small = {
         "epochs": draw(st.one_of(st.integers(1, 8), st.integers(1, 400))),
         "resolution": draw(sizes), "runs": draw(st.integers(1, 3)),
@@ -30,13 +30,15 @@ def configs(draw: st.DrawFn) -> Any:
     for key, value in small.items():
         if draw(st.integers(0, 9)):
             tree[key] = value
-    if draw(st.booleans()):
+    if draw(st.integers(0, 3)):
         tree.pop("start_epoch", None)
-    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 2]))):
-        leaves = [p for p in paths(tree) if not isinstance(at(tree, p), dict | list)]
+    if draw(st.integers(0, 3)):
+        tree["model"] = draw(st.sampled_from(["a", ["a", "b"], [{"name": "a", "weight": 0.5}]]))
+    for _ in range(draw(st.sampled_from([0, 0, 0, 0, 1, 2]))):
+        leaves = [p for p in paths(tree) if isinstance(at(tree, p), int | float)]
         if leaves:
             tree = replaced(tree, draw(st.sampled_from(leaves)), draw(st.one_of(formulas, scalars)))
-    return draw(spoiled(tree)) if draw(st.booleans()) else tree
+    return draw(spoiled(tree)) if draw(st.integers(0, 2)) == 0 else tree
 
 
 def written(tree: Any) -> str:
