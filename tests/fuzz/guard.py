@@ -154,8 +154,9 @@ def kind(fault: BaseException) -> str:
     if isinstance(fault, Untrue):
         said = str(fault).splitlines()[0].partition(":")[0]
         return f"Untrue: {re.sub('[0-9]+', 'N', said)}"
-    inner = fault.__cause__ if isinstance(fault, TooSlow | TooLarge) else fault
-    return f"{type(fault).__name__}{place(inner or fault)}"
+    if isinstance(fault, TooSlow | TooLarge):  # in which function that is depends on chance
+        return f"{type(fault).__name__}{place(fault.__cause__ or fault).partition(':')[0]}"
+    return f"{type(fault).__name__}{place(fault)}"
 
 
 def place(fault: BaseException) -> str:

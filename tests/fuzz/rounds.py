@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections import Counter
+import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
+from hypothesis.errors import Flaky
 
 from tests.fuzz.corpus import encoded, known
 from tests.fuzz.guard import Limits, TooLarge, TooSlow, guarded, kind, offline
@@ -45,43 +47,72 @@ def prepare(home: Path) -> None:
     os.environ["CLIPIG_CHECKPOINT_SECONDS"] = "0"
 
 
+class Found(Exception):
+    """A finding, for hypothesis to make smaller; it holds on to nothing of the call."""
+
+
 def play(target: Target, number: int, count: int, folder: Path, limits: Limits) -> Report:
-    """Try `count` cases of a target, drawn from the seed `number`, in files below `folder`."""
-    report, spent = Report(), Counter[str]()
-    done: set[str] = set()
-    expected, journal = known(target.name), folder / "current"
+    """Try `count` cases of a target, drawn from the seed `number`, in files below `folder`.
 
-    def check(case: Case) -> None:
-        journal.write_bytes(encoded(case))
-        report.cases += 1
-        begun = time.monotonic()
-        try:
-            with offline():
-                report.taken += guarded(lambda: run(target, case, folder / "case"), limits)
-        except Exception as fault:
-            what = kind(fault)
-            if what.startswith(expected):
-                report.known += 1
-                return
-            smallest = report.findings.get(what)
-            if smallest is None or len(case) < len(smallest[0]):
-                report.findings[what] = case, f"{type(fault).__name__}: {fault}"
-            spent[what] += time.monotonic() - begun  # type: ignore[assignment]
-            if what in done or (isinstance(fault, TooSlow | TooLarge) and spent[what] > PATIENCE):
-                return
-            raise
-
+    Each time something new is found it is made smaller, and the search begins anew, for
+    what else there is.
+    """
+    search = _Search(target, folder, limits)
     for attempt in range(_MOST_KINDS):
+        search.focus = None
         explore = seed(f"{number} {attempt}")(settings(
             max_examples=count, deadline=None, database=None, verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck), phases=[Phase.generate, Phase.shrink],
-        )(given(target.cases)(check)))
-        try:
+        )(given(target.cases)(lambda case: search.check(case))))
+        with contextlib.suppress(Found, Flaky):  # what takes long may do so but once
             explore()
-        except Exception:  # of hypothesis; what was found is in the report
-            if done >= set(report.findings):
-                raise
-            done |= set(report.findings)  # once more, for what else there is
-        else:
+        if search.focus is None:
             break
-    return report
+        search.done.add(search.focus)
+    return search.report
+
+
+class _Search:
+    """What is known of a target while cases are tried.
+
+    focus   the kind of finding that is being made smaller
+    done    kinds that have been
+    """
+
+    def __init__(self, target: Target, folder: Path, limits: Limits):
+        self.target, self.folder, self.limits = target, folder, limits
+        self.report = Report()
+        self.known = known(target.name)
+        self.focus: str | None = None
+        self.done: set[str] = set()
+        self.spent = 0.0
+
+    def check(self, case: Case) -> None:
+        """Try a case; raises `Found` if it is one of those that are being made smaller."""
+        (self.folder / "current").write_bytes(encoded(case))
+        self.report.cases += 1
+        begun = time.monotonic()
+        try:
+            with offline():
+                self.report.taken += guarded(
+                    lambda: run(self.target, case, self.folder / "case"), self.limits
+                )
+            return
+        except Exception as fault:
+            what, said = kind(fault), f"{type(fault).__name__}: {fault}"
+            costly = isinstance(fault, TooSlow | TooLarge)
+            for one in (fault, fault.__cause__, fault.__context__):
+                traceback.clear_frames(one.__traceback__ if one else None)  # and their tensors
+        if what.startswith(self.known):
+            self.report.known += 1
+            return
+        smallest = self.report.findings.get(what)
+        if smallest is None or len(case) < len(smallest[0]):
+            self.report.findings[what] = case, said
+        if what in self.done:
+            return
+        if self.focus is None:
+            self.focus, self.spent = what, 0.0
+        self.spent += time.monotonic() - begun if costly else 0
+        if what == self.focus and self.spent < PATIENCE:
+            raise Found(what)

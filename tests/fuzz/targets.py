@@ -112,9 +112,9 @@ def _largest(plan: Any) -> int:
     start = plan.init.fixed.get("resolution") or (1, 1)
     most = int(start[0] * start[1])
     for phase in plan.phases:
+        most = max(most, phase.size[0] * phase.size[1])
         for chain in [t.ops for t in phase.targets] + [p.ops for p in phase.postproc]:
             size = phase.size
-            most = max(most, size[0] * size[1])
             for op in chain:
                 fixed = SimpleNamespace(**op.fixed)
                 size = op.node.out_size(size, fixed)
