@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.fuzz import rounds
 from tests.fuzz.__main__ import Row, Worker, print_table
 from tests.fuzz.corpus import FOLDER, deadly, expected, kept
-from tests.fuzz.guard import Limits, TooLarge, TooSlow, Untrue, guarded, kind, offline
+from tests.fuzz.guard import Limits, TooSlow, Untrue, guarded, kind, offline
 from tests.fuzz.targets import TARGETS, Case, Target, run
 
 LIMITS = Limits(seconds=20)
@@ -107,16 +107,25 @@ def test_a_call_that_never_ends_is_stopped() -> None:
         guarded(lambda: time.sleep(1000), Limits(waiting=0.3))
 
 
+MEMORY = """
+import pytest
+from tests.fuzz.guard import Limits, TooLarge, guarded
+
+def fill(megabytes):
+    assert len(bytearray(megabytes << 20).replace(b"\\0", b"\\1")) == megabytes << 20
+
+with pytest.raises(TooLarge, match="MB, 50 are allowed"):
+    guarded(lambda: fill(100), Limits(bytes=50 << 20))
+with pytest.raises(TooLarge, match="more than 200 MB"):
+    guarded(lambda: fill(1000), Limits(hard=200 << 20))
+assert guarded(lambda: fill(10), Limits(bytes=50 << 20))
+"""
+
+
 def test_a_call_that_takes_memory_is_told() -> None:
-    with pytest.raises(TooLarge, match=r"MB, 50 are allowed"):
-        guarded(lambda: _fill(100), Limits(bytes=50 << 20))
-    with pytest.raises(TooLarge, match=r"more than 200 MB"):
-        guarded(lambda: _fill(1000), Limits(hard=200 << 20))
-    assert guarded(lambda: _fill(10), Limits(bytes=50 << 20))
-
-
-def _fill(megabytes: int) -> None:
-    assert len(bytearray(megabytes << 20).replace(b"\0", b"\1")) == megabytes << 20
+    # in a process of its own: one that has freed much memory before takes no new one
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", MEMORY], cwd=root, check=True, timeout=120)
 
 
 def test_a_process_that_dies_is_a_finding_with_its_case(tmp_path: Path) -> None:
